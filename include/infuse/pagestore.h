@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The page store's client: volumes of 4 KiB pages whose contents live in donors' memory.
+ *
+ * A volume is shared by threads; a port is one thread's way to the donors: its own connections and
+ * requests in flight. Use a port from one thread at a time (the caller locks); different ports run
+ * at once. The caller never has two requests on one page in flight at a time.
+ *
+ * Everything between ps_open() and ps_close() takes no malloc memory and no libc call that sets
+ * errno, so ps_submit(), ps_poll() and ps_wait() may run in a signal handler or a raw thread.
+ *
+ * Errors are negative errno values; the calls marked [text] also set the words (common/error.h).
+ */
+#ifndef INFUSE_PAGESTORE_H
+#define INFUSE_PAGESTORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PS_PAGE_SIZE  4096u
+#define PS_MAX_DONORS 64u
+#define PS_MAX_VECS   256u  /* vectors in one batch */
+#define PS_BATCH_PAGES 512u /* pages in one batch */
+
+struct ps_volume;
+struct ps_port;
+
+struct ps_options {
+	const char *name;          /* for people: shown by donors; NULL: the program's name */
+	uint64_t pages;            /* size of the page number space; costs 8 bytes a page when used */
+	const char *const *donors; /* addresses: "tcp:HOST:PORT", "unix:PATH", "shm:PATH", and
+				      filters before one: "delay,us=200:tcp:HOST:PORT" */
+	unsigned donors_count;     /* 1..PS_MAX_DONORS */
+	unsigned ports;            /* >= 1 */
+	unsigned depth;            /* batches in flight on a port at most; 0: 64 */
+	uint64_t deadline_ns;      /* for one batch; 0: 3 s */
+	uint64_t connect_ns;       /* for opening a connection; 0: 3 s */
+	unsigned replicas;         /* 0 or 1 for now */
+};
+
+/* [text] Connects every port to every donor; blocks, bounded by connect_ns a donor. */
+int ps_open(const struct ps_options *o, struct ps_volume **ret);
+
+/* Gives the slabs back (GOODBYE) and frees everything. Takes NULL. Blocks shortly, bounded. */
+void ps_close(struct ps_volume *v);
+
+/* i < options.ports. The volume owns it. */
+struct ps_port *ps_port(struct ps_volume *v, unsigned i);
+
+/* How much there is: totals of what the donors last said, in pages. Blocks: asks them. */
+struct ps_space {
+	uint64_t pages_total, pages_free;
+};
+int ps_space(struct ps_volume *v, struct ps_space *ret);
+
+/*
+ * [text] Makes pages [first, first + count) usable: grants slabs that are not there yet, over
+ * several donors (those not yet used first, then best of two by free memory). -ENOSPC: nothing was
+ * taken and the words say how much there is. Blocks, bounded. Uses control connections of its own,
+ * so it may run beside any port; serialised inside.
+ */
+int ps_reserve(struct ps_volume *v, uint64_t first, uint64_t count);
+
+/*
+ * The pages read as zeros from now on; slabs that lie wholly in the range are freed at their
+ * donors. No request on these pages may be in flight. Blocks, bounded. Serialised inside.
+ */
+int ps_release(struct ps_volume *v, uint64_t first, uint64_t count);
+
+/*
+ * The pages read as zeros from now on; slabs stay. No message, never blocks, any thread that owns
+ * the pages.
+ */
+void ps_discard(struct ps_volume *v, uint64_t first, uint64_t count);
+
+/* --- batches: the fault path --- */
+
+enum ps_kind { PS_READ, PS_WRITE };
+
+/* A run of pages and where their bytes are. */
+struct ps_vec {
+	uint64_t page;
+	uint32_t count;
+	uint32_t reserved;
+	void *buf;              /* count * PS_PAGE_SIZE bytes, the caller's until the batch is done */
+	const uint64_t *hashes; /* PS_WRITE: ps_hash() of each page if the caller has them, or NULL */
+};
+
+struct ps_batch {
+	/* the caller's, unchanged until done */
+	enum ps_kind kind;
+	unsigned vecs;      /* 1..PS_MAX_VECS */
+	struct ps_vec *vec; /* the caller's until done; PS_BATCH_PAGES pages in all at most */
+	void *user;
+
+	/* the answer */
+	int status;      /* 0; -EIO: the donor is gone or refused; -EBADMSG: wrong bytes came back;
+			    -ETIMEDOUT: no answer in time; -ENXIO: pages not reserved */
+	int donor;       /* index of the donor that failed, or -1 */
+	uint64_t page;   /* first page that failed */
+
+	/* the page store's */
+	struct ps_batch *next;
+	uint64_t deadline_ns;
+	uint32_t pending; /* parts without an answer */
+	uint32_t state;
+	struct ps_port *port;
+};
+
+/*
+ * Starts a batch; never blocks. The batch is done when ps_poll() returns it (perhaps with an error
+ * in status, also for errors found at once). Pages that are zeros are filled in, not fetched;
+ * pages that are all zeros when written become a flag. -EBUSY: depth batches are in flight; poll
+ * first. -EINVAL: a malformed batch; it is not started.
+ */
+int ps_submit(struct ps_port *p, struct ps_batch *b, uint64_t now_ns);
+
+/*
+ * Takes answers in, ends overdue batches, and puts up to n done batches into done. Never blocks.
+ * Returns how many.
+ */
+unsigned ps_poll(struct ps_port *p, uint64_t now_ns, struct ps_batch **done, unsigned n);
+
+/* Batches without an answer on this port. */
+unsigned ps_inflight(const struct ps_port *p);
+
+/* Blocks until there is something to poll, or timeout_ns. Touches nothing but descriptors. */
+void ps_wait(struct ps_port *p, uint64_t timeout_ns);
+
+/* --- pages --- */
+
+/* XXH3-64 of a page, never 0 (0 means: zeros). */
+uint64_t ps_hash(const void *page);
+/* The stored contents' hash; 0: reads as zeros. */
+uint64_t ps_page_hash(const struct ps_volume *v, uint64_t page);
+bool ps_page_is_zero(const void *page);
+
+/* Why a donor can't be used: address and last error. Fits text of a message. */
+const char *ps_donor_name(const struct ps_volume *v, int donor);
+
+/* --- snapshots, for fork --- */
+
+/*
+ * [text] Clones every granted slab to a new borrower at the donors. No batch may be in flight.
+ * Blocks, bounded. The volume keeps the snapshot until ps_adopt() in a child or
+ * ps_snapshot_drop(). -ENOSPC when donors have no room for the copy.
+ */
+int ps_snapshot(struct ps_volume *v);
+
+/*
+ * In a forked child: the volume's slabs are now the snapshot's; opens connections of its own.
+ * The parent's descriptors are closed first when they were inherited (false: the parent kept them
+ * in a descriptor table of another thread; the numbers are somebody else's here).
+ * Async-signal-safe. Without a snapshot: -ENOENT. [text]
+ */
+int ps_adopt(struct ps_volume *v, bool inherited);
+
+/* In the parent after fork: forgets the snapshot (it is the child's); with fork failed: frees it. */
+void ps_snapshot_drop(struct ps_volume *v, bool taken);
+
+/* --- counters, updated without locks; for people --- */
+struct ps_counters {
+	uint64_t batches, messages;
+	uint64_t pages_read, pages_written; /* moved over the transports */
+	uint64_t zero_reads, zero_writes;   /* answered by the flag */
+	uint64_t bytes_in, bytes_out;
+	uint64_t errors, timeouts, bad_hashes;
+};
+void ps_counters(const struct ps_volume *v, struct ps_counters *ret);
+
+#endif

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The bytes between a borrower and a memory server. All integers are little-endian. Every message
+ * is a wire_header and `bytes` more. A reserved field is zero when sent; a receiver refuses
+ * anything else, so that it can mean something later. docs/protocol.md tells the rules in prose.
+ *
+ * A kernel module shares this file: plain C, no libc beyond the fixed-width types.
+ */
+#ifndef INFUSE_WIRE_H
+#define INFUSE_WIRE_H
+
+#ifdef __KERNEL__
+#include <linux/types.h>
+#else
+#include <stdint.h>
+#include <linux/types.h> /* __le16, __le32, __le64 */
+#endif
+
+#define WIRE_MAGIC 0x31455355464e4900ull /* "\0INFUSE1", so that no line of text begins with it */
+#define WIRE_MAJOR 1
+#define WIRE_MINOR 1 /* this end speaks WIRE_MINOR and WIRE_MINOR - 1 */
+
+#define WIRE_PAGE_SIZE 4096u
+
+/* Limits. A server may announce smaller ones in its hello, never larger ones. */
+#define WIRE_MAX_SEGS      512u         /* segments in one message */
+#define WIRE_MAX_PAGES     1024u        /* pages in one message: 4 MiB of data */
+#define WIRE_MAX_SLABS     1024u        /* slabs in one GRANT, FREE or CLONE */
+#define WIRE_MAX_INFLIGHT  256u         /* requests without an answer on one connection */
+#define WIRE_MAX_BODY      (WIRE_MAX_SEGS * 16u + WIRE_MAX_PAGES * WIRE_PAGE_SIZE)
+#define WIRE_NAME_BYTES    64u
+
+/* X(name, number, what it says to a person) */
+#define WIRE_OPS(X)                                                                                \
+	X(HELLO, 1, "open a session")                                                              \
+	X(READ, 2, "read pages")                                                                   \
+	X(WRITE, 3, "write pages")                                                                 \
+	X(TRIM, 4, "forget pages: they read as zeros")                                             \
+	X(GRANT, 5, "ask for slabs")                                                               \
+	X(FREE, 6, "give slabs back")                                                              \
+	X(CLONE, 7, "copy slabs for another borrower")                                             \
+	X(MAP, 8, "hand over slabs' memory (UNIX sockets only)")                                   \
+	X(STAT, 9, "counters of the server and its borrowers")                                     \
+	X(PING, 10, "answer at once")                                                              \
+	X(RECLAIM, 11, "notice: the server wants slabs back")                                      \
+	X(GOODBYE, 12, "the borrower is done: free all it holds, without a grace")
+
+enum wire_op {
+#define X(name, number, text) WIRE_##name = number,
+	WIRE_OPS(X)
+#undef X
+};
+
+#define WIRE_ERRORS(X)                                                                             \
+	X(OK, 0, "done")                                                                           \
+	X(EPROTO, 1, "the message breaks the protocol")                                            \
+	X(EVERSION, 2, "no common protocol version")                                               \
+	X(EOP, 3, "unknown operation")                                                             \
+	X(ELENGTH, 4, "the message's length does not fit its contents")                            \
+	X(ESLAB, 5, "not a slab of this borrower")                                                 \
+	X(ERANGE, 6, "pages beyond the slab's end")                                                \
+	X(ENOSPC, 7, "no free slabs")                                                              \
+	X(EQUOTA, 8, "the borrower's quota is used up")                                            \
+	X(EDRAINING, 9, "the server is shutting down")                                             \
+	X(EEPOCH, 10, "a newer writer has the volume")                                             \
+	X(EDENIED, 11, "not allowed")                                                              \
+	X(EBUSY, 12, "too many requests in flight")                                                \
+	X(ELIMIT, 13, "over a limit of the server's hello")                                        \
+	X(EINTERNAL, 14, "the server failed")                                                      \
+	X(ENOTUNIX, 15, "only over a UNIX socket")
+
+enum wire_error {
+#define X(name, number, text) WIRE_##name = number,
+	WIRE_ERRORS(X)
+#undef X
+};
+
+/*
+ * Before every message, both ways. An answer carries the request's op and tag and may come in any
+ * order. The server sends notices (RECLAIM) with tag 0; a client's tags are not 0.
+ */
+struct wire_header {
+	__le16 op;
+	__le16 flags;  /* WIRE_F_* */
+	__le32 bytes;  /* of body after this header */
+	__le64 tag;
+	__le32 status; /* enum wire_error; 0 in requests */
+	__le32 count;  /* items in the body: segments, slabs, borrowers */
+	__le64 epoch;  /* the volume's, on control operations; 0 until volumes have one */
+};
+
+#define WIRE_F_REPLY 0x0001u
+#define WIRE_F_ALL   (WIRE_F_REPLY)
+
+/*
+ * HELLO, first on every connection, both ways. borrower names who asks: 128 random bits that only
+ * the borrower and the server know; several connections with one id share its slabs.
+ */
+struct wire_hello {
+	__le64 magic;
+	__le16 major;
+	__le16 minor;     /* client: the newest it speaks; server: the one both will speak */
+	__le16 minor_min; /* client: the oldest it speaks; server: 0 */
+	__le16 flags;     /* reserved */
+	__u8 borrower[16]; /* all zero: a session that only asks (STAT, PING) */
+	__u8 token[32];    /* reserved: proof of a key */
+	__u8 name[WIRE_NAME_BYTES]; /* NUL-padded UTF-8: the volume or program, for people */
+	__le32 pid;        /* of the borrower, for people */
+	__le32 reserved;
+};
+
+struct wire_welcome {
+	__le64 magic;
+	__le16 major;
+	__le16 minor;
+	__le32 slab_pages; /* a power of two */
+	__u8 boot[16];     /* random at every start: slabs of another boot are gone */
+	__le64 slabs_total;
+	__le64 slabs_free;
+	__le32 max_segs;
+	__le32 max_pages;
+	__le32 max_slabs;
+	__le32 max_inflight;
+	__u8 name[WIRE_NAME_BYTES];
+	__u8 domain[WIRE_NAME_BYTES];
+	__le32 page_extra; /* reserved: bytes kept beside each page, for sealed pages */
+	__le32 reserved;
+};
+
+/*
+ * READ, WRITE, TRIM: `count` segments; WRITE: then their pages, in order. READ's answer: the pages
+ * in order, nothing else. One bad segment refuses the whole message before any page is touched.
+ */
+struct wire_seg {
+	__le64 slab;  /* handle from GRANT or CLONE; unique for this boot */
+	__le32 page;  /* first page within the slab */
+	__le32 pages; /* >= 1 */
+};
+
+/* GRANT: header.count = 1; asks for all of `slabs` or none. Answer: `count` wire_slab, zeroed. */
+struct wire_grant {
+	__le32 slabs;
+	__le32 flags;      /* reserved */
+	__le64 volume;     /* reserved: for epochs */
+	__u8 reserved[16]; /* reserved: placement hints */
+};
+
+/* GRANT's and CLONE's answer, FREE's and MAP's request: an array of these. */
+struct wire_slab {
+	__le64 slab;
+};
+
+/*
+ * CLONE: this, then `count` wire_slab. The answer's slabs hold the contents at this moment and
+ * belong to `owner`, who need not be connected yet (the grace period runs). All or none.
+ */
+struct wire_clone {
+	__u8 owner[16];
+	__u8 name[WIRE_NAME_BYTES]; /* of the new borrower, for people */
+};
+
+/*
+ * MAP: `count` (<= WIRE_MAX_FDS) wire_slab. Answer: an empty body, and the slabs' memfds in order
+ * as one SCM_RIGHTS message with the header's first byte. A slab handed over is never granted to
+ * another borrower with the same memory.
+ */
+#define WIRE_MAX_FDS 128u
+
+/* STAT: header.count = how many borrowers to tell at most. Answer: wire_stat, `count` wire_borrower. */
+struct wire_stat {
+	__le64 slabs_total;
+	__le64 slabs_free;
+	__le32 slab_pages;
+	__le32 borrowers;  /* all there are */
+	__le32 sessions;
+	__le32 threads;
+	__le64 uptime_ms;
+	__le64 requests;
+	__le64 errors;
+	__le64 pages_read;
+	__le64 pages_written;
+	__le64 refused;    /* connections closed for bad hellos or broken messages */
+	__u8 name[WIRE_NAME_BYTES];
+	__u8 domain[WIRE_NAME_BYTES];
+	__u8 boot[16];
+	__le64 reserved[4];
+};
+
+struct wire_borrower {
+	__u8 name[WIRE_NAME_BYTES];
+	__le32 pid;
+	__le32 sessions; /* open connections; 0: the grace period runs */
+	__le64 slabs;
+	__le64 pages_read;
+	__le64 pages_written;
+	__le64 idle_ms;  /* since its last request */
+};
+
+/* RECLAIM notice: `count` wire_slab that the server would like back; GOODBYE, PING: no body. */
+
+#ifdef __KERNEL__
+#define WIRE_SIZE(type, size) static_assert(sizeof(type) == (size))
+#else
+#define WIRE_SIZE(type, size) _Static_assert(sizeof(type) == (size), #type " is on the wire")
+#endif
+WIRE_SIZE(struct wire_header, 32);
+WIRE_SIZE(struct wire_hello, 136);
+WIRE_SIZE(struct wire_welcome, 200);
+WIRE_SIZE(struct wire_seg, 16);
+WIRE_SIZE(struct wire_grant, 32);
+WIRE_SIZE(struct wire_slab, 8);
+WIRE_SIZE(struct wire_clone, 80);
+WIRE_SIZE(struct wire_stat, 256);
+WIRE_SIZE(struct wire_borrower, 104);
+
+#endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A way to reach a donor: one table of operations, one file for each. To add one, write its file
+ * and add a line to the list in transport.c. Filters are transports that wrap another and spoil it
+ * (delay, fail, corrupt, reorder), so fault tests need no hooks in the code.
+ *
+ * One-sided: READ and WRITE name a slab handle and pages within it; whether the donor's CPU takes
+ * part is the transport's business. No malloc, no errno, no blocking outside open().
+ */
+#ifndef PAGESTORE_TRANSPORT_H
+#define PAGESTORE_TRANSPORT_H
+
+#include <infuse/wire.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum tp_kind { TP_READ, TP_WRITE, TP_GRANT, TP_FREE, TP_CLONE, TP_STAT, TP_PING, TP_GOODBYE };
+
+/* A run of pages within one slab and where their bytes are. */
+struct tp_seg {
+	uint64_t slab;
+	uint32_t page;
+	uint32_t pages;
+	void *buf; /* the submitter's until done */
+};
+
+/* Owned by the submitter, unchanged until its tp_done came out of poll. */
+struct tp_op {
+	enum tp_kind kind;
+	uint64_t tag; /* the submitter's; not 0 */
+	uint32_t count; /* segs, or slabs (GRANT: wanted; FREE, CLONE: given) */
+	struct tp_seg *seg;
+	uint64_t *slabs;      /* FREE, CLONE: handles in; GRANT, CLONE: handles out */
+	const void *in;       /* CLONE: struct wire_clone; */
+	void *out;            /* STAT: struct wire_stat */
+};
+
+struct tp_done {
+	uint64_t tag;
+	int status;         /* 0 or a negative errno */
+	uint32_t wire;      /* enum wire_error when the donor refused */
+};
+
+struct tp_addr {
+	char text[128];     /* as given, for messages */
+	/* resolved by tp_resolve(): open() needs no resolver */
+	uint32_t family;    /* AF_INET, AF_INET6, AF_UNIX */
+	uint32_t len;
+	unsigned char sockaddr[128];
+};
+
+/* What is said in the hello, and what came back. */
+struct tp_hello {
+	unsigned char borrower[16];
+	char name[WIRE_NAME_BYTES];
+	struct wire_welcome welcome; /* filled by open */
+};
+
+struct tp_conn; /* a transport's struct begins with it */
+
+struct tp_transport {
+	const char *name; /* "tcp" */
+	size_t conn_bytes; /* of its connection struct; the caller provides zeroed memory */
+	bool filter;
+	/* Blocks up to timeout_ns. [text] Async-signal-safe. */
+	int (*open)(struct tp_conn *c, struct tp_hello *h, uint64_t timeout_ns);
+	/* Takes all of the op or -EAGAIN (nothing taken: poll first) or another error (dead). */
+	int (*submit)(struct tp_conn *c, struct tp_op *op, uint64_t now_ns);
+	/* Moves bytes, returns answers. -EPIPE and the like: the connection is dead, every op in
+	 * flight has failed and will never be touched again. */
+	int (*poll)(struct tp_conn *c, uint64_t now_ns, struct tp_done *done, unsigned n);
+	/* For ppoll(2): the descriptor (or -1) and the events wanted. */
+	int (*fd)(struct tp_conn *c, short *events);
+	void (*close)(struct tp_conn *c);
+};
+
+struct tp_conn {
+	const struct tp_transport *t;
+	struct tp_addr addr;
+	uint64_t seed;  /* filters */
+	char args[64];  /* filters: "us=200" */
+	struct tp_conn *inner; /* filters */
+};
+
+/*
+ * [text] Reads "[FILTER[,ARGS]:]...NAME:ADDRESS", resolves names (may use malloc: not on the fault
+ * path) and builds the chain of connection structs in mem_map() memory, unopened.
+ */
+int tp_create(const char *address, struct tp_conn **ret);
+void tp_free(struct tp_conn *c); /* closes; takes NULL */
+
+extern const struct tp_transport tp_tcp, tp_unix, tp_shm;
+extern const struct tp_transport tp_delay, tp_fail, tp_corrupt, tp_reorder;
+
+#endif

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+# Sourced by the behaviour tests: a scratch folder, donors that are ended with the test, polling
+# instead of sleeping. A test is skipped (77) with the reason when a feature is missing.
+set -euo pipefail
+
+: "${INFUSE_BUILD:?run me through ctest, or set INFUSE_BUILD to the build folder}"
+export PATH="$INFUSE_BUILD/bin:$PATH"
+export LC_ALL=C
+unset INFUSE_REGISTRY INFUSE_DONOR
+
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/infuse-test.XXXXXX")
+started=()
+
+cleanup() {
+	local rc=$? p
+	trap - EXIT
+	for p in "${started[@]}"; do kill -KILL "$p" 2>/dev/null || true; done
+	for p in "${started[@]}"; do wait "$p" 2>/dev/null || true; done
+	if [ "$rc" -ne 0 ] && [ "$rc" -ne 77 ]; then
+		for p in "$scratch"/*.log; do [ -s "$p" ] && { echo "--- ${p##*/}"; tail -n 40 "$p"; }; done
+	fi
+	rm -rf "$scratch"
+	exit "$rc"
+}
+trap cleanup EXIT
+
+fail() { echo "FAIL: $*" >&2; exit 1; }
+skip() { echo "SKIP: $*"; exit 77; }
+
+# until_true SECONDS COMMAND...: polls; fails the test when time is up.
+until_true() {
+	local end=$((SECONDS + $1)); shift
+	until "$@" >/dev/null 2>&1; do
+		[ "$SECONDS" -lt "$end" ] || fail "after waiting: $*"
+		read -rt 0.05 <> <(:) || true
+	done
+}
+
+# start_donor NAME [OPTIONS...]: a memory server on $scratch/NAME.sock and on a TCP port of its own
+# choosing; sets donor_NAME_pid, and donor_NAME_tcp to "tcp:127.0.0.1:PORT".
+start_donor() {
+	local name=$1; shift
+	local ready="$scratch/$name.ready"
+	infuse-memory-server --name "$name" --listen "unix:$scratch/$name.sock" \
+		--listen tcp:127.0.0.1:0 --size 64M --no-registry --ready-file "$ready" "$@" \
+		> "$scratch/$name.log" 2>&1 &
+	started+=($!)
+	printf -v "donor_${name}_pid" %s "$!"
+	until_true 20 test -s "$ready"
+	printf -v "donor_${name}_tcp" %s "$(grep ^tcp: "$ready" | head -n 1)"
+}
+
+# requires FEATURE: userfaultfd | a program's name
+requires() {
+	case $1 in
+	userfaultfd) infuse check >/dev/null 2>&1 || skip "$(infuse check 2>&1 | tail -n 1)" ;;
+	*) command -v "$1" >/dev/null || skip "$1 is not installed" ;;
+	esac
+}
