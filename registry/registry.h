@@ -3,6 +3,8 @@
  * What the cluster knows: donors, volumes, settings. Small documents under path-like keys
  * ("donor/NAME", "volume/ID"). One table of operations a backend; SQLite is the one for a single
  * machine. Watches are hints: whoever needs the truth reads again. Never called on the fault path.
+ *
+ * A handle belongs to one thread at a time, and never crosses fork(): open one where it is used.
  */
 #ifndef REGISTRY_REGISTRY_H
 #define REGISTRY_REGISTRY_H
@@ -10,14 +12,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define REG_MAX_KEY   255
-#define REG_MAX_VALUE 65536
+#define REG_MAX_KEY    255
+#define REG_MAX_VALUE  65536
+#define REG_MAX_TTL_MS (24u * 3600 * 1000)
 
 struct registry;
 
 struct reg_entry {
 	char *key;
-	char *value;      /* NUL-terminated after len bytes */
+	char *value; /* NUL-terminated after len bytes */
 	size_t len;
 	uint64_t version; /* of this key: 1 when created, grows with each change */
 };
@@ -33,12 +36,16 @@ struct reg_list {
  * folder 0700). [text]
  */
 int reg_open(const char *url, struct registry **ret);
-void reg_close(struct registry *r);                 /* takes NULL */
-const char *reg_where(const struct registry *r);    /* for messages */
+void reg_close(struct registry *r);              /* takes NULL */
+const char *reg_where(const struct registry *r); /* for messages */
 /* The default's path if that file exists, or NULL: "is there a registry?" buf: >= 256 bytes. */
 const char *reg_default(char *buf, size_t len);
 
-/* All return 0 or a negative errno with the words set. Blocks up to 5 s on a busy database. */
+/*
+ * All return 0 or a negative errno with the words set. Blocks up to 5 s on a busy database, then
+ * -EBUSY. -ESTALE: the file was removed or replaced since; open it again. Keys are printable ASCII
+ * without spaces. A key that was deleted and created again starts at version 1, as in etcd.
+ */
 int reg_get(struct registry *r, const char *key, struct reg_entry *ret); /* -ENOENT */
 /* lease 0: for good. version (may be NULL): the new one. */
 int reg_put(struct registry *r, const char *key, const char *value, size_t len, uint64_t lease,
@@ -50,7 +57,11 @@ int reg_delete(struct registry *r, const char *key); /* -ENOENT */
 /* Keys that begin with prefix, sorted. */
 int reg_list(struct registry *r, const char *prefix, struct reg_list *ret);
 
-/* Keys put with a lease vanish when it is not renewed for ttl_ms. */
+/*
+ * Keys put with a lease vanish when it is not renewed for ttl_ms (at most REG_MAX_TTL_MS). The
+ * file's clock is the machine's monotonic one: setting the time of day ends no lease, a reboot ends
+ * all. Putting a key again with another lease, or none, takes it out of the first.
+ */
 int reg_lease(struct registry *r, uint64_t ttl_ms, uint64_t *lease);
 int reg_renew(struct registry *r, uint64_t lease); /* -ENOENT: it has ended */
 int reg_revoke(struct registry *r, uint64_t lease);
