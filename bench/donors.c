@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/* Memory servers for one measurement: real ones, as child processes, on a CPU that the client does
+ * not use unless --same-core says so. */
+#include "bench/bench.h"
+#include "common/clock.h"
+#include "common/error.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define READY_NS (60 * NSEC_PER_SEC) /* big arenas are touched before they are served */
+
+/* The server beside this program if it is there (a build folder), else the one in $PATH. */
+static const char *server_path(char *buf, size_t len)
+{
+	ssize_t n = readlink("/proc/self/exe", buf, len - 1);
+	char *slash;
+
+	if (n > 0) {
+		buf[n] = 0;
+		slash = strrchr(buf, '/');
+		if (slash && (size_t)(slash - buf) + sizeof "/infuse-memory-server" <= len) {
+			strcpy(slash, "/infuse-memory-server");
+			if (!access(buf, X_OK))
+				return buf;
+		}
+	}
+	return "infuse-memory-server";
+}
+
+/* "tcp:127.0.0.1:PORT" as the server said it; the UNIX socket by the transport's name. */
+static int read_address(const char *ready, const char *transport, char *ret, size_t len)
+{
+	FILE *f = fopen(ready, "re");
+	bool tcp = !strcmp(transport, "tcp");
+	char line[160];
+
+	ret[0] = 0;
+	while (f && fgets(line, sizeof line, f)) {
+		line[strcspn(line, " \n")] = 0;
+		if (tcp && !strncmp(line, "tcp:", 4))
+			snprintf(ret, len, "%s", line);
+		else if (!tcp && !strncmp(line, "unix:", 5))
+			snprintf(ret, len, "%.8s:%.140s", transport, line + 5);
+	}
+	if (f)
+		fclose(f);
+	return ret[0] ? 0 : err_fail(-EPROTO, "%s names no %s address", ready, transport);
+}
+
+static int start_one(struct donors *d, unsigned i, const char *transport, uint64_t bytes,
+		     bool same_core)
+{
+	char server[300], name[32], size[32], listen[300], ready[300];
+	const char *dir;
+	int r = child_folder(&dir);
+
+	if (r)
+		return r;
+	snprintf(name, sizeof name, "donor-%u", i);
+	snprintf(size, sizeof size, "%llu", (unsigned long long)bytes);
+	snprintf(ready, sizeof ready, "%s/%s.ready", dir, name);
+	unlink(ready);
+	if (!strcmp(transport, "tcp"))
+		snprintf(listen, sizeof listen, "tcp:127.0.0.1:0");
+	else
+		snprintf(listen, sizeof listen, "unix:%s/%s.sock", dir, name);
+
+	const char *const argv[] = {server_path(server, sizeof server),
+				    "--name",
+				    name,
+				    "--listen",
+				    listen,
+				    "--size",
+				    size,
+				    "--no-registry",
+				    "--ready-file",
+				    ready,
+				    NULL};
+	r = child_start(name, argv, same_core ? 0 : 1 + i, &d->pid[i]);
+	if (r)
+		return r;
+	d->count = i + 1;
+	r = child_wait(name, d->pid[i], ready, READY_NS);
+	if (r) {
+		if (r == -ECHILD)
+			d->pid[i] = 0;
+		return r;
+	}
+	d->list[i] = d->address[i];
+	return read_address(ready, transport, d->address[i], sizeof d->address[i]);
+}
+
+int donors_start(struct donors *d, const char *transport, unsigned count, uint64_t bytes,
+		 bool same_core)
+{
+	*d = (struct donors){0};
+	for (unsigned i = 0; i < count; i++) {
+		int r = start_one(d, i, transport, bytes, same_core);
+
+		if (r) {
+			donors_stop(d);
+			return r;
+		}
+	}
+	return 0;
+}
+
+void donors_stop(struct donors *d)
+{
+	for (unsigned i = 0; i < d->count; i++)
+		child_stop(d->pid[i]);
+	d->count = 0;
+}

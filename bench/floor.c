@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the machine can do at best, put together from bare parts measured in the same minute:
+ *
+ *	random = round trip of the transport + fault cycle, one page
+ *	seq    = stream of the transport, a page's share + fault cycle, a page's share of 64
+ *
+ * and with --write once more the stream for the way back, which is aggregated in both.
+ */
+#include "bench/bench.h"
+#include "common/error.h"
+
+#include <errno.h>
+#include <string.h>
+
+static const struct {
+	const char *name;
+	enum floor_wire wire;
+} wires[] = {{"tcp", FLOOR_TCP}, {"unix", FLOOR_UNIX}, {"shm", FLOOR_SHM}};
+
+#define WIRES (sizeof wires / sizeof *wires)
+
+static int wire_of(const char *transport, enum floor_wire *ret)
+{
+	for (unsigned i = 0; i < WIRES; i++)
+		if (!strcmp(transport, wires[i].name)) {
+			*ret = wires[i].wire;
+			return 0;
+		}
+	return err_fail(-EINVAL, "no floor is known for transport %s", transport);
+}
+
+int floor_path(const struct bench_options *o, const struct workload *w, double *us)
+{
+	bool one_core = o->same_core || cpu_count() < 2, single = w == &workload_random;
+	const struct floor_cycle c = {
+		.handler = !strcmp(o->mode, "handler"),
+		.move = floor_can_move(),
+		.batch = single ? 1 : 64,
+	};
+	struct floor_time way, cycle, back = {0};
+	enum floor_wire wire = FLOOR_TCP;
+	int r = wire_of(o->transport, &wire);
+
+	if (!r)
+		r = single ? floor_trip(wire, one_core, &way) : floor_stream(wire, one_core, &way);
+	if (!r)
+		r = floor_fault(&c, &cycle);
+	if (!r && o->write)
+		r = floor_stream(wire, one_core, &back);
+	if (r)
+		return r;
+	/* Medians where there are any: an interrupt is nobody's floor. */
+	*us = (single ? way.p50_us : way.us) + cycle.us + back.us;
+	return 0;
+}
+
+/* Median of --runs, printed as a result like any other. */
+static int report(const struct bench_options *o, struct bench_result *r,
+		  int (*measure)(const void *arg, struct floor_time *ret), const void *arg)
+{
+	double us[64], p50[64], p99[64];
+	unsigned n = o->runs < 64 ? (unsigned)o->runs : 64;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct floor_time t;
+		int e = measure(arg, &t);
+
+		if (e)
+			return e;
+		us[i] = t.us;
+		p50[i] = t.p50_us;
+		p99[i] = t.p99_us;
+	}
+	r->runs = n;
+	r->us_per_page = sample_median(us, n);
+	r->us_min = us[0];
+	r->us_max = us[n - 1];
+	r->p50_us = sample_median(p50, n);
+	r->p99_us = sample_median(p99, n);
+	result_print(o, r);
+	return 0;
+}
+
+struct wire_arg {
+	enum floor_wire wire;
+	bool one_core, stream;
+};
+
+static int measure_wire(const void *arg, struct floor_time *ret)
+{
+	const struct wire_arg *a = arg;
+
+	return a->stream ? floor_stream(a->wire, a->one_core, ret)
+			 : floor_trip(a->wire, a->one_core, ret);
+}
+
+static int measure_fault(const void *arg, struct floor_time *ret)
+{
+	return floor_fault(arg, ret);
+}
+
+static int measure_memcpy(const void *arg, struct floor_time *ret)
+{
+	return floor_memcpy(*(const bool *)arg, ret);
+}
+
+static int report_wires(const struct bench_options *o)
+{
+	for (unsigned i = 0; i < 4 * WIRES; i++) {
+		const struct wire_arg a = {
+			.wire = wires[i % WIRES].wire,
+			.one_core = i / WIRES % 2,
+			.stream = i / (2 * WIRES),
+		};
+		struct bench_result r = {
+			.workload = a.stream ? "stream" : "trip",
+			.transport = wires[i % WIRES].name,
+			.variant = a.one_core ? "one core, blocking" : "two cores, spinning",
+			.size_bytes = a.stream ? 64 * BENCH_PAGE : BENCH_PAGE,
+			.threads = 1,
+		};
+		int e;
+
+		if (a.wire == FLOOR_SHM) {
+			if (a.one_core)
+				continue;
+			r.variant = "copy out";
+		} else if (!a.one_core && cpu_count() < 2) {
+			continue;
+		}
+		e = report(o, &r, measure_wire, &a);
+		if (e)
+			return e;
+	}
+	return 0;
+}
+
+static int report_faults(const struct bench_options *o)
+{
+	bool can_move = floor_can_move();
+
+	for (unsigned i = 0; i < 8; i++) {
+		const struct floor_cycle c = {
+			.handler = i / 4,
+			.move = !(i / 2 % 2),
+			.batch = i % 2 ? 64 : 1,
+		};
+		struct bench_result r = {
+			.workload = "fault",
+			.variant = c.move        ? c.batch > 1 ? "MOVE, 64 pages" : "MOVE, 1 page"
+				   : c.batch > 1 ? "COPY, 64 pages"
+						 : "COPY, 1 page",
+			.mode = c.handler ? "handler" : "sigbus",
+			.size_bytes = c.batch * BENCH_PAGE,
+			.threads = 1,
+		};
+		int e;
+
+		if (c.move && !can_move)
+			continue;
+		e = report(o, &r, measure_fault, &c);
+		if (e)
+			return e;
+	}
+	return 0;
+}
+
+int floor_all(const struct bench_options *o)
+{
+	int r = report_wires(o);
+
+	if (!r)
+		r = report_faults(o);
+	for (unsigned i = 0; i < 2 && !r; i++) {
+		bool random = !i;
+		struct bench_result m = {
+			.workload = "memcpy",
+			.variant = random ? "random pages" : "8 MiB blocks",
+			.size_bytes = random ? BENCH_PAGE : 8u << 20,
+			.threads = 1,
+		};
+
+		r = report(o, &m, measure_memcpy, &random);
+	}
+	return r;
+}

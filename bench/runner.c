@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Puts a workload on a kind of memory, several times, and takes the median run. Fill and warm-up
+ * are not timed. All contents are checked after each run; one wrong page makes the run an error.
+ * The floors are measured before and after, since machines drift.
+ */
+#include "bench/bench.h"
+#include "common/clock.h"
+#include "common/error.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RUNS_MAX    64 /* of --runs */
+#define LOCAL_LEAST (64u * BENCH_PAGE)
+
+uint64_t runner_local_bytes(const struct bench_options *o, uint64_t bytes)
+{
+	uint64_t local = o->local.percent ? bytes / 100 * o->local.percent : o->local.bytes;
+
+	return local / BENCH_PAGE * BENCH_PAGE;
+}
+
+static void subtract(struct inject_stats *a, const struct inject_stats *before)
+{
+#define SUB(field) a->field -= before->field
+	SUB(faults);
+	SUB(faults_zero);
+	SUB(faults_staged);
+	SUB(faults_shared);
+	SUB(pages_in);
+	SUB(pages_out);
+	SUB(pages_clean);
+	SUB(prefetched);
+	SUB(prefetch_hits);
+	SUB(bytes_in);
+	SUB(bytes_out);
+	SUB(fault_ns);
+	for (unsigned i = 0; i < 32; i++)
+		SUB(latency_ns[i]);
+#undef SUB
+}
+
+static int timed(struct area *a, const struct workload *wl, struct work *w,
+		 struct bench_result *ret)
+{
+	struct inject_stats before;
+	uint64_t start;
+	int r = area_stats(a, &before);
+
+	if (r)
+		return r;
+	start = clock_ns();
+	r = wl->run(w);
+	ret->seconds = (double)(clock_ns() - start) / 1e9;
+	if (!r)
+		r = area_stats(a, &ret->stats);
+	if (r)
+		return r;
+	subtract(&ret->stats, &before);
+	ret->us_per_page = ret->seconds * 1e6 / (double)w->done_pages;
+	if (w->samples) {
+		ret->p50_us = sample_quantile_us(w->sample_ns, w->samples, 0.5);
+		ret->p99_us = sample_quantile_us(w->sample_ns, w->samples, 0.99);
+	} else {
+		ret->p50_us = sample_histogram_us(ret->stats.latency_ns, 0.5);
+		ret->p99_us = sample_histogram_us(ret->stats.latency_ns, 0.99);
+	}
+	return 0;
+}
+
+static int one_run(const struct bench_options *o, const struct workload *wl,
+		   const struct area_kind *kind, const struct area_options *ao,
+		   struct bench_result *ret)
+{
+	struct work w = {
+		.o = o,
+		.bytes = ao->bytes,
+		.pages = ao->bytes / BENCH_PAGE,
+		.local_pages = ao->local_bytes / BENCH_PAGE,
+		.threads = (unsigned)o->threads,
+	};
+	struct area a;
+	int r;
+
+	w.written = calloc(w.pages, 1);
+	if (!w.written)
+		return err_fail(-ENOMEM, "no memory for a byte a page");
+	cpu_pin(0);
+	r = area_open(kind, ao, &a);
+	if (!r) {
+		w.mem = a.mem;
+		r = wl->fill(&w);
+	}
+	if (!r) {
+		r = area_settle(&a);
+		w.mem = a.mem;
+	}
+	if (!r && wl->warm)
+		r = wl->warm(&w);
+	if (!r)
+		r = timed(&a, wl, &w, ret);
+	if (!r)
+		r = wl->check(&w, &ret->digest);
+	area_close(&a);
+	cpu_unpin();
+	free(w.sample_ns);
+	free(w.written);
+	return r;
+}
+
+static int by_time(const void *a, const void *b)
+{
+	double x = ((const struct bench_result *)a)->us_per_page;
+	double y = ((const struct bench_result *)b)->us_per_page;
+
+	return (x > y) - (x < y);
+}
+
+int runner_measure(const struct bench_options *o, const struct workload *w,
+		   const struct area_kind *kind, const struct area_options *ao,
+		   struct bench_result *ret)
+{
+	struct bench_result run[RUNS_MAX];
+	unsigned n = (unsigned)o->runs;
+
+	for (unsigned i = 0; i < n; i++) {
+		int r;
+
+		run[i] = *ret;
+		r = one_run(o, w, kind, ao, &run[i]);
+		if (r)
+			return r;
+		if (run[i].digest != run[0].digest)
+			return err_fail(-EILSEQ, "%s: run %u has another result than run 1",
+					w->name, i + 1);
+	}
+	qsort(run, n, sizeof *run, by_time);
+	*ret = run[n / 2];
+	ret->us_min = run[0].us_per_page;
+	ret->us_max = run[n - 1].us_per_page;
+	ret->runs = n;
+	return 0;
+}
+
+/* Donors of our own, unless there are addresses. */
+static int with_donors(const struct bench_options *o, const struct workload *w,
+		       struct area_options *ao, struct bench_result *ret)
+{
+	/* Room for the data, a slab or two a donor, and what uneven placement needs. */
+	uint64_t each = ao->bytes / o->donors + ao->bytes / 4 + (64u << 20);
+	struct donors d = {0};
+	int r;
+
+	if (o->donor.count) {
+		ao->donors = o->donor.item;
+		ao->donors_count = o->donor.count;
+		return runner_measure(o, w, &area_heap, ao, ret);
+	}
+	r = donors_start(&d, o->transport, (unsigned)o->donors, each, o->same_core);
+	if (r)
+		return r;
+	ao->donors = d.list;
+	ao->donors_count = d.count;
+	r = runner_measure(o, w, &area_heap, ao, ret);
+	donors_stop(&d);
+	return r;
+}
+
+static int plain(const struct bench_options *o, const struct workload *w,
+		 const struct area_options *ao, struct bench_result *ret)
+{
+	struct bench_options once = *o;
+
+	once.runs = o->runs < 3 ? o->runs : 3;
+	return runner_measure(&once, w, &area_plain, ao, ret);
+}
+
+/* Where the floor is the path: before and after; where it is plain memory: that run's result must
+ * be the heap's, too. */
+static int with_floor(const struct bench_options *o, const struct workload *w,
+		      struct area_options *ao, struct bench_result *ret)
+{
+	struct bench_result local = *ret;
+	double before = 0, after = 0;
+	int r = 0;
+
+	if (w->floor_is_plain)
+		r = plain(o, w, ao, &local);
+	else if (!o->no_floor)
+		r = floor_path(o, w, &before);
+	if (!r)
+		r = with_donors(o, w, ao, ret);
+	if (!r && w->floor_is_plain && local.digest != ret->digest)
+		r = err_fail(-EILSEQ, "%s: the heap's result is not plain memory's", w->name);
+	if (!r && !w->floor_is_plain && !o->no_floor)
+		r = floor_path(o, w, &after);
+	if (r || o->no_floor)
+		return r;
+	ret->floor_us = w->floor_is_plain ? local.us_per_page : (before + after) / 2;
+	ret->floor_kind = w->floor_is_plain ? "plain memory" : "raw path";
+	ret->ratio = ret->us_per_page / ret->floor_us;
+	return 0;
+}
+
+int runner_run(const struct bench_options *o, const struct workload *w, struct bench_result *ret)
+{
+	bool is_plain = !strcmp(o->transport, "local"), handler = !strcmp(o->mode, "handler");
+	uint64_t bytes = w->shape(o->size_bytes);
+	struct area_options ao = {
+		.bytes = bytes,
+		.local_bytes = runner_local_bytes(o, bytes),
+		.threads = (unsigned)o->threads,
+		.prefetch = o->prefetch,
+		.window_pages = (unsigned)o->window_pages,
+		.mode = handler ? INJECT_MODE_HANDLER : INJECT_MODE_SIGBUS,
+	};
+
+	if (!bytes)
+		return err_fail(-EINVAL, "%s needs a bigger --size than %llu bytes", w->name,
+				(unsigned long long)o->size_bytes);
+	if (o->local.percent > 100)
+		return err_fail(-EINVAL, "--local %u%% is more than all", o->local.percent);
+	if (ao.local_bytes < LOCAL_LEAST)
+		return err_fail(-EINVAL, "--local is less than 256K (64 pages)");
+	if (is_plain)
+		ao.local_bytes = bytes;
+	*ret = (struct bench_result){
+		.workload = w->name,
+		.transport = o->transport,
+		.variant = w->floor_is_plain ? ""
+			   : o->write        ? "write"
+					     : "read",
+		.mode = is_plain ? NULL : o->mode,
+		.prefetch = is_plain ? NULL : o->prefetch,
+		.size_bytes = bytes,
+		.local_bytes = ao.local_bytes,
+		.threads = (unsigned)o->threads,
+		.donors = is_plain         ? 0
+			  : o->donor.count ? o->donor.count
+					   : (unsigned)o->donors,
+	};
+	return is_plain ? runner_measure(o, w, &area_plain, &ao, ret) : with_floor(o, w, &ao, ret);
+}
