@@ -16,18 +16,35 @@ static bool word_in(const char *word, const char *choices)
 {
 	size_t n = strlen(word);
 
+	if (strchr(word, '|'))
+		return false;
 	for (const char *c = choices; c; c = strchr(c, '|') ? strchr(c, '|') + 1 : NULL)
 		if (!strncmp(c, word, n) && (c[n] == '|' || !c[n]))
 			return true;
 	return false;
 }
 
-static int set_number(const struct opt *o, uint64_t v, uint64_t *to)
+/* Shows a limit the way the option is written. */
+static const char *limit_text(const struct opt *o, uint64_t v, char *buf, size_t len)
 {
+	if (o->type == OPT_SIZE)
+		return format_size(v, buf, len);
+	if (o->type == OPT_DURATION)
+		snprintf(buf, len, "%.6g s", (double)v / 1e9);
+	else
+		snprintf(buf, len, "%llu", (unsigned long long)v);
+	return buf;
+}
+
+static int set_number(const struct opt *o, const char *value, uint64_t v, uint64_t *to)
+{
+	char min[32], max[32];
+
 	if (v < o->min || (o->max && v > o->max))
-		return err_fail(-ERANGE, "--%s must be between %llu and %llu", o->name,
-				(unsigned long long)o->min,
-				(unsigned long long)(o->max ? o->max : UINT64_MAX));
+		return err_fail(-ERANGE, "%s is not %s %s%s%s", value,
+				o->max ? "between" : "at least",
+				limit_text(o, o->min, min, sizeof min), o->max ? " and " : "",
+				o->max ? limit_text(o, o->max, max, sizeof max) : "");
 	*to = v;
 	return 0;
 }
@@ -48,23 +65,23 @@ static int set_value(const struct opt *o, const char *value, void *config)
 		return 0;
 	case OPT_LIST:
 		if (list->count == OPT_LIST_MAX)
-			return err_fail(-E2BIG, "--%s given more than %d times", o->name,
-					OPT_LIST_MAX);
+			return err_fail(-E2BIG, "given more than %d times", OPT_LIST_MAX);
 		list->item[list->count++] = value;
 		return 0;
 	case OPT_SIZE:
 		r = parse_size(value, &v);
-		return r ? r : set_number(o, v, (uint64_t *)(void *)field);
+		return r ? r : set_number(o, value, v, (uint64_t *)(void *)field);
 	case OPT_SHARE: {
 		struct opt_share *s = (struct opt_share *)(void *)field;
 
 		return parse_share(value, &s->bytes, &s->percent);
 	}
 	case OPT_DURATION:
-		return parse_duration(value, (uint64_t *)(void *)field);
+		r = parse_duration(value, &v);
+		return r ? r : set_number(o, value, v, (uint64_t *)(void *)field);
 	case OPT_NUMBER:
 		r = parse_u64(value, 0, UINT64_MAX, &v);
-		return r ? r : set_number(o, v, (uint64_t *)(void *)field);
+		return r ? r : set_number(o, value, v, (uint64_t *)(void *)field);
 	case OPT_CHOICE:
 		if (!word_in(value, o->choices))
 			return err_fail(-EINVAL, "'%s' is not one of %s", value, o->choices);
@@ -79,15 +96,24 @@ static void print_help(const struct opt_command *cmd)
 	printf("Usage: %s %s\n%s\n\n", cmd->name, cmd->usage, cmd->summary);
 	for (size_t i = 0; i < cmd->count; i++) {
 		const struct opt *o = &cmd->table[i];
-		char left[64];
+		const char *arg = o->arg ? o->arg : o->choices;
+		char left[128];
 
-		snprintf(left, sizeof left, "%c%c%c --%s%s%s", o->letter ? '-' : ' ',
+		snprintf(left, sizeof left, "%c%c%c --%s%s%s%s%s", o->letter ? '-' : ' ',
 			 o->letter ? o->letter : ' ', o->letter ? ',' : ' ', o->name,
-			 o->arg ? "=" : "", o->arg ? o->arg : "");
+			 o->implied ? "[" : "", arg ? "=" : "", arg ? arg : "",
+			 o->implied ? "]" : "");
 		printf("  %-30s %s\n", left, o->help);
 	}
 	printf("  %-30s %s\n  %-30s %s\n", "-h, --help", "print this and exit", "    --version",
 	       "print the version and exit");
+}
+
+static void print_names(const struct opt_command *cmd)
+{
+	for (size_t i = 0; i < cmd->count; i++)
+		printf("%s\n", cmd->table[i].name);
+	printf("help\nversion\n");
 }
 
 static int parse_one(const struct opt_command *cmd, int c, void *config)
@@ -98,47 +124,70 @@ static int parse_one(const struct opt_command *cmd, int c, void *config)
 
 		if (c != OPT_FIRST + (int)i && (!o->letter || c != o->letter))
 			continue;
-		r = set_value(o, optarg, config);
-		if (r) {
-			char why[400];
-
-			snprintf(why, sizeof why, "%s", err_text());
-			return err_fail(r, "--%s: %s", o->name, why);
-		}
-		return 0;
+		r = set_value(o, optarg ? optarg : o->implied, config);
+		return r ? err_fail(r, "--%s: %s", o->name, err_text()) : 0;
 	}
 	return -EINVAL;
+}
+
+/* What getopt(3) could not make sense of. word: the argument it was looking at. */
+static int bad_option(const struct opt_command *cmd, bool no_value, const char *word)
+{
+	char name[8];
+
+	if (optopt > 0 && optopt < OPT_HELP) {
+		snprintf(name, sizeof name, "-%c", optopt);
+		word = name;
+	}
+	if (no_value)
+		return err_fail(-EINVAL, "option '%s' needs a value; see %s --help", word,
+				cmd->name);
+	if (optopt >= OPT_HELP)
+		return err_fail(-EINVAL, "option '%.*s' takes no value; see %s --help",
+				(int)strcspn(word, "="), word, cmd->name);
+	return err_fail(-EINVAL, "unknown option '%s'; see %s --help", word, cmd->name);
+}
+
+/* getopt's two tables. shorts: room for 3 bytes an option and 4 more. */
+static void make_tables(const struct opt_command *cmd, struct option *longs, char *shorts)
+{
+	size_t n = 0;
+
+	if (cmd->stop_at_word)
+		*shorts++ = '+';
+	*shorts++ = ':';
+	*shorts++ = 'h';
+	for (; n < cmd->count; n++) {
+		const struct opt *o = &cmd->table[n];
+
+		longs[n] = (struct option){o->name,
+					   o->type == OPT_FLAG ? no_argument
+					   : o->implied        ? optional_argument
+							       : required_argument,
+					   NULL, OPT_FIRST + (int)n};
+		if (!o->letter)
+			continue;
+		*shorts++ = o->letter;
+		if (o->type != OPT_FLAG)
+			*shorts++ = ':';
+		if (o->implied)
+			*shorts++ = ':';
+	}
+	*shorts = 0;
+	longs[n++] = (struct option){"help", no_argument, NULL, OPT_HELP};
+	longs[n++] = (struct option){"version", no_argument, NULL, OPT_VERSION};
+	longs[n++] = (struct option){"dump-options", no_argument, NULL, OPT_DUMP};
 }
 
 int opt_parse(const struct opt_command *cmd, int argc, char **argv, void *config, int *first)
 {
 	struct option longs[MAX_OPTIONS + 4] = {{0}};
-	char shorts[2 * MAX_OPTIONS + 8];
-	size_t s = 0, n = 0;
+	char shorts[3 * MAX_OPTIONS + 4];
 	int c, r;
 
 	if (cmd->count > MAX_OPTIONS)
 		return err_fail(-E2BIG, "%s has too many options", cmd->name);
-	if (cmd->stop_at_word)
-		shorts[s++] = '+';
-	shorts[s++] = ':';
-	shorts[s++] = 'h';
-	for (; n < cmd->count; n++) {
-		const struct opt *o = &cmd->table[n];
-
-		longs[n] = (struct option){o->name, o->type == OPT_FLAG ? no_argument : required_argument,
-					   NULL, OPT_FIRST + (int)n};
-		if (o->letter) {
-			shorts[s++] = o->letter;
-			if (o->type != OPT_FLAG)
-				shorts[s++] = ':';
-		}
-	}
-	shorts[s] = 0;
-	longs[n++] = (struct option){"help", no_argument, NULL, OPT_HELP};
-	longs[n++] = (struct option){"version", no_argument, NULL, OPT_VERSION};
-	longs[n++] = (struct option){"dump-options", no_argument, NULL, OPT_DUMP};
-
+	make_tables(cmd, longs, shorts);
 	optind = 0;
 	opterr = 0;
 	while ((c = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
@@ -151,15 +200,11 @@ int opt_parse(const struct opt_command *cmd, int argc, char **argv, void *config
 			printf("%s %s\n", cmd->name, INFUSE_VERSION);
 			return 1;
 		case OPT_DUMP:
-			for (size_t i = 0; i < cmd->count; i++)
-				printf("%s\n", cmd->table[i].name);
+			print_names(cmd);
 			return 1;
 		case ':':
-			return err_fail(-EINVAL, "option '%s' needs a value; see %s --help",
-					argv[optind - 1], cmd->name);
 		case '?':
-			return err_fail(-EINVAL, "unknown option '%s'; see %s --help",
-					argv[optind - 1], cmd->name);
+			return bad_option(cmd, c == ':', argv[optind - 1]);
 		default:
 			r = parse_one(cmd, c, config);
 			if (r)

@@ -2,6 +2,7 @@
 /*
  * One table says a command's options: it parses them, checks them, prints the help, and a test
  * compares it with the man page. `--dump-options` prints the long names, one a line, for that.
+ * Every command has -h, --help and --version beside its own.
  */
 #ifndef COMMON_OPTIONS_H
 #define COMMON_OPTIONS_H
@@ -41,7 +42,8 @@ struct opt {
 	const char *arg;     /* what the help calls the argument: "SIZE" */
 	const char *help;    /* one line; says the default */
 	const char *choices; /* OPT_CHOICE */
-	uint64_t min, max;   /* OPT_NUMBER, OPT_SIZE; max 0: no limit */
+	uint64_t min, max;   /* OPT_NUMBER, OPT_SIZE, OPT_DURATION; max 0: no limit */
+	const char *implied; /* the argument may be left out ("--watch"), then it is this */
 };
 
 struct opt_command {

@@ -4,54 +4,74 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
-static int parse_unit(const char *s, const char *what, const char *const *names,
-		      const double *factors, size_t n, double *value)
+struct unit {
+	const char *name;
+	uint64_t factor;
+};
+
+static const struct unit *find_unit(const struct unit *units, const char *name)
 {
-	char *end;
+	for (; units->name; units++)
+		if (!strcasecmp(units->name, name))
+			return units;
+	return NULL;
+}
+
+/* A number and a unit. Whole numbers are exact; only fractions go through floating point. */
+static int parse_unit(const char *s, const char *what, const struct unit *units, uint64_t *value)
+{
+	size_t whole = strspn(s, "0123456789"), n = whole;
+	const struct unit *u;
 	double v;
 
-	if (!isdigit((unsigned char)*s) && *s != '.')
+	if (s[n] == '.')
+		n += 1 + strspn(s + n + 1, "0123456789");
+	if (!n || (n == 1 && *s == '.'))
 		return err_fail(-EINVAL, "'%s' is not a %s", s, what);
+	u = find_unit(units, s + n);
+	if (!u)
+		return err_fail(-EINVAL, "'%s' is not a %s: unknown unit '%s'", s, what, s + n);
 	errno = 0;
-	v = strtod(s, &end);
-	if (errno || !isfinite(v))
-		return err_fail(-ERANGE, "'%s' is out of range for a %s", s, what);
-	for (size_t i = 0; i < n; i++) {
-		if (strcasecmp(end, names[i]))
-			continue;
-		v *= factors[i];
-		if (v >= 9.2e18)
+	if (n == whole) {
+		unsigned long long i = strtoull(s, NULL, 10);
+
+		if (errno || __builtin_mul_overflow(i, u->factor, value) || *value > INT64_MAX)
 			return err_fail(-ERANGE, "'%s' is out of range for a %s", s, what);
-		*value = v;
 		return 0;
 	}
-	return err_fail(-EINVAL, "'%s' is not a %s: unknown unit '%s'", s, what, end);
+	v = strtod(s, NULL) * (double)u->factor;
+	if (errno || v >= 9.2e18)
+		return err_fail(-ERANGE, "'%s' is out of range for a %s", s, what);
+	*value = (uint64_t)v;
+	return 0;
 }
 
 int parse_size(const char *s, uint64_t *bytes)
 {
-	static const char *const names[] = {"",  "B",  "K",   "KB",  "KiB", "M",  "MB",
-					    "MiB", "G", "GB", "GiB", "T",   "TB", "TiB"};
-	static const double k = 1024, m = k * k, g = m * k, t = g * k;
-	static const double factors[] = {1, 1, k, k, k, m, m, m, g, g, g, t, t, t};
-	double v;
-	int r = parse_unit(s, "size", names, factors, sizeof factors / sizeof *factors, &v);
+	const uint64_t k = 1ull << 10, m = 1ull << 20, g = 1ull << 30, t = 1ull << 40;
+	const struct unit units[] = {
+		{"", 1},    {"B", 1},  {"K", k},   {"KB", k},  {"KiB", k},
+		{"M", m},   {"MB", m}, {"MiB", m}, {"G", g},   {"GB", g},
+		{"GiB", g}, {"T", t},  {"TB", t},  {"TiB", t}, {NULL, 0},
+	};
+	uint64_t v;
+	int r = parse_unit(s, "size", units, &v);
 
-	if (r)
-		return r;
-	*bytes = (uint64_t)v;
-	return 0;
+	if (!r)
+		*bytes = v;
+	return r;
 }
 
 int parse_share(const char *s, uint64_t *bytes, unsigned *percent)
 {
 	size_t n = strlen(s);
 	char *end;
+	int r;
 
 	if (n && s[n - 1] == '%') {
 		unsigned long p = strtoul(s, &end, 10);
@@ -62,21 +82,31 @@ int parse_share(const char *s, uint64_t *bytes, unsigned *percent)
 		*bytes = 0;
 		return 0;
 	}
-	*percent = 0;
-	return parse_size(s, bytes);
+	r = parse_size(s, bytes);
+	if (!r)
+		*percent = 0;
+	return r;
 }
 
 int parse_duration(const char *s, uint64_t *ns)
 {
-	static const char *const names[] = {"", "ns", "us", "ms", "s", "m", "min", "h"};
-	static const double factors[] = {1e9, 1, 1e3, 1e6, 1e9, 60e9, 60e9, 3600e9};
-	double v;
-	int r = parse_unit(s, "time", names, factors, sizeof factors / sizeof *factors, &v);
+	static const struct unit units[] = {
+		{"", 1000000000ull},
+		{"ns", 1},
+		{"us", 1000},
+		{"ms", 1000000},
+		{"s", 1000000000ull},
+		{"m", 60000000000ull},
+		{"min", 60000000000ull},
+		{"h", 3600000000000ull},
+		{NULL, 0},
+	};
+	uint64_t v;
+	int r = parse_unit(s, "time", units, &v);
 
-	if (r)
-		return r;
-	*ns = (uint64_t)v;
-	return 0;
+	if (!r)
+		*ns = v;
+	return r;
 }
 
 int parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *value)
@@ -87,7 +117,8 @@ int parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *value)
 	if (!isdigit((unsigned char)*s))
 		return err_fail(-EINVAL, "'%s' is not a number", s);
 	errno = 0;
-	v = strtoull(s, &end, 0);
+	/* A leading zero is no octal here: people write "08". */
+	v = strtoull(s, &end, s[0] == '0' && (s[1] | 32) == 'x' ? 16 : 10);
 	if (*end)
 		return err_fail(-EINVAL, "'%s' is not a number", s);
 	if (errno || v < min || v > max)

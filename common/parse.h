@@ -6,14 +6,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* "4096", "64K", "1.5G", "2GiB": powers of 1024, in bytes. */
+/* Outputs are untouched on failure. */
+
+/* "4096", "64K", "1.5G", "2GiB": powers of 1024, in bytes, below 8 EiB. */
 int parse_size(const char *s, uint64_t *bytes);
 /* "25%" gives 25 in percent and 0 in bytes; a size gives bytes and 0 in percent. */
 int parse_share(const char *s, uint64_t *bytes, unsigned *percent);
 /* "250us", "30ms", "10s", "2m"; a bare number means seconds. In ns. */
 int parse_duration(const char *s, uint64_t *ns);
+/* Decimal, or hexadecimal after 0x. */
 int parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *value);
-/* Writes "1.5 GiB" and the like; returns buf. */
+/* Writes "1.5 GiB" and the like (24 bytes hold any); returns buf. */
 const char *format_size(uint64_t bytes, char *buf, size_t len);
 
 #endif
