@@ -15,7 +15,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum tp_kind { TP_READ, TP_WRITE, TP_GRANT, TP_FREE, TP_CLONE, TP_STAT, TP_PING, TP_GOODBYE };
+enum tp_kind {
+	TP_READ,
+	TP_WRITE,
+	TP_GRANT,
+	TP_FREE,
+	TP_CLONE,
+	TP_MAP, /* makes granted slabs usable by one-sided transports; nothing to do for the others
+		 */
+	TP_STAT,
+	TP_PING,
+	TP_GOODBYE,
+};
 
 /* A run of pages within one slab and where their bytes are. */
 struct tp_seg {
@@ -28,24 +39,24 @@ struct tp_seg {
 /* Owned by the submitter, unchanged until its tp_done came out of poll. */
 struct tp_op {
 	enum tp_kind kind;
-	uint64_t tag; /* the submitter's; not 0 */
-	uint32_t count; /* segs, or slabs (GRANT: wanted; FREE, CLONE: given) */
+	uint64_t tag;   /* the submitter's; not 0 */
+	uint32_t count; /* segs, or slabs (GRANT: wanted; FREE, CLONE, MAP: given) */
 	struct tp_seg *seg;
-	uint64_t *slabs;      /* FREE, CLONE: handles in; GRANT, CLONE: handles out */
-	const void *in;       /* CLONE: struct wire_clone; */
-	void *out;            /* STAT: struct wire_stat */
+	uint64_t *slabs; /* FREE, CLONE, MAP: handles in; GRANT, CLONE: handles out */
+	const struct wire_clone *clone; /* CLONE */
+	struct wire_stat *stat;         /* STAT: filled */
 };
 
 struct tp_done {
 	uint64_t tag;
-	int status;         /* 0 or a negative errno */
-	uint32_t wire;      /* enum wire_error when the donor refused */
+	int status;    /* 0 or a negative errno */
+	uint32_t wire; /* enum wire_error when the donor refused */
 };
 
 struct tp_addr {
-	char text[128];     /* as given, for messages */
+	char text[128]; /* as given, for messages */
 	/* resolved by tp_resolve(): open() needs no resolver */
-	uint32_t family;    /* AF_INET, AF_INET6, AF_UNIX */
+	uint32_t family; /* AF_INET, AF_INET6, AF_UNIX */
 	uint32_t len;
 	unsigned char sockaddr[128];
 };
@@ -60,9 +71,11 @@ struct tp_hello {
 struct tp_conn; /* a transport's struct begins with it */
 
 struct tp_transport {
-	const char *name; /* "tcp" */
+	const char *name;  /* "tcp" */
 	size_t conn_bytes; /* of its connection struct; the caller provides zeroed memory */
 	bool filter;
+	/* Filters: [text] reads args, when the chain is built. */
+	int (*check)(struct tp_conn *c);
 	/* Blocks up to timeout_ns. [text] Async-signal-safe. */
 	int (*open)(struct tp_conn *c, struct tp_hello *h, uint64_t timeout_ns);
 	/* Takes all of the op or -EAGAIN (nothing taken: poll first) or another error (dead). */
@@ -72,15 +85,23 @@ struct tp_transport {
 	int (*poll)(struct tp_conn *c, uint64_t now_ns, struct tp_done *done, unsigned n);
 	/* For ppoll(2): the descriptor (or -1) and the events wanted. */
 	int (*fd)(struct tp_conn *c, short *events);
+	/* When poll() will have something without any event on fd: a time, 0 at once, UINT64_MAX
+	 * never. NULL: never. */
+	uint64_t (*due)(struct tp_conn *c);
+	/* Ops in flight are forgotten. May be opened again. Does nothing when it isn't open. */
 	void (*close)(struct tp_conn *c);
+	/* After a fork, in the child: like close, but mapped slabs didn't come along, and neither
+	 * did the descriptors unless they were inherited: their numbers are somebody else's. */
+	void (*forget)(struct tp_conn *c, bool inherited);
 };
 
 struct tp_conn {
 	const struct tp_transport *t;
 	struct tp_addr addr;
-	uint64_t seed;  /* filters */
-	char args[64];  /* filters: "us=200" */
+	char args[64];         /* filters: "us=200,jitter=50" */
+	uint64_t seed;         /* filters: so that connections differ, repeatably */
 	struct tp_conn *inner; /* filters */
+	struct tp_conn *peer;  /* whose mapped slabs this connection uses; NULL: its own */
 };
 
 /*
@@ -88,7 +109,18 @@ struct tp_conn {
  * path) and builds the chain of connection structs in mem_map() memory, unopened.
  */
 int tp_create(const char *address, struct tp_conn **ret);
+/* Another unopened chain to the same address. seed: tells filters apart. No malloc. */
+int tp_clone(const struct tp_conn *from, uint64_t seed, struct tp_conn **ret);
+/*
+ * c will use the slabs that owner maps (TP_MAP). One volume's connections to a donor share the
+ * mappings this way: each slab costs one of the process's limited mappings, not one a port.
+ */
+void tp_share(struct tp_conn *c, struct tp_conn *owner);
 void tp_free(struct tp_conn *c); /* closes; takes NULL */
+
+/* What a wire_error says, and the errno for it. */
+const char *tp_wire_text(uint32_t error);
+int tp_wire_errno(uint32_t error);
 
 extern const struct tp_transport tp_tcp, tp_unix, tp_shm;
 extern const struct tp_transport tp_delay, tp_fail, tp_corrupt, tp_reorder;

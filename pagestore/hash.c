@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* A page's content hash and the test for zeros: the only per-byte work of the page store. */
+#include "pagestore/hash.h"
+#include <infuse/pagestore.h>
+
+#include <string.h>
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wundef"
+#pragma GCC diagnostic ignored "-Wcast-qual"
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+#pragma GCC diagnostic pop
+
+uint64_t ps_hash(const void *page)
+{
+	uint64_t h = XXH3_64bits(page, PS_PAGE_SIZE);
+
+	return h > HASH_LOST ? h : h + 2;
+}
+
+bool ps_page_is_zero(const void *page)
+{
+	const uint64_t *w = page;
+
+	/* Most pages that aren't zeros show it soon; the rest is compared with itself, moved on. */
+	if (w[0] | w[1] | w[2] | w[3] | w[4] | w[5] | w[6] | w[7])
+		return false;
+	return !memcmp(w, w + 8, PS_PAGE_SIZE - 64);
+}

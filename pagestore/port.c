@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A port: drives one core with real transports. It hands the core's messages to the donors'
+ * connections, brings the answers back and closes what the core cuts off. One thread at a time.
+ */
+#include "common/clock.h"
+#include "common/sys.h"
+#include "pagestore/volume.h"
+
+#include <errno.h>
+#include <poll.h>
+
+#define POLL_CHUNK 32
+#define LOOK_NS    (100 * NSEC_PER_MSEC) /* idle connections are polled this often */
+
+static void end_conn(struct ps_port *p, unsigned d, int error)
+{
+	if (p->live >> d & 1)
+		p->conn[d]->t->close(p->conn[d]);
+	p->live &= ~(1ull << d);
+	volume_donor_error(p->v, d, error);
+	core_closed(&p->core, d);
+}
+
+/* Hands out what the connections take. */
+static void push(struct ps_port *p, uint64_t now_ns)
+{
+	for (uint64_t m = p->core.queued; m; m &= m - 1) {
+		unsigned d = (unsigned)__builtin_ctzll(m);
+		struct tp_conn *c = p->conn[d];
+		struct tp_op *op;
+
+		while ((op = core_next(&p->core, d))) {
+			int r = c->t->submit(c, op, now_ns);
+
+			if (r == -EAGAIN)
+				break;
+			if (r) {
+				end_conn(p, d, r);
+				break;
+			}
+			core_sent(&p->core, d);
+		}
+	}
+}
+
+static void pull(struct ps_port *p, unsigned d, uint64_t now_ns)
+{
+	struct tp_conn *c = p->conn[d];
+	struct tp_done done[POLL_CHUNK];
+	int n, r = 0;
+
+	do {
+		n = c->t->poll(c, now_ns, done, POLL_CHUNK);
+		if (n < 0)
+			r = n;
+		for (int i = 0; i < n && !r; i++)
+			r = core_answer(&p->core, d, &done[i]);
+	} while (n == POLL_CHUNK && !r);
+	if (r)
+		end_conn(p, d, r);
+}
+
+int ps_submit(struct ps_port *p, struct ps_batch *b, uint64_t now_ns)
+{
+	int r = core_submit(&p->core, b, now_ns);
+
+	if (r)
+		return r;
+	b->port = p;
+	push(p, now_ns);
+	return 0;
+}
+
+unsigned ps_poll(struct ps_port *p, uint64_t now_ns, struct ps_batch **done, unsigned n)
+{
+	uint64_t mask = p->core.busy;
+
+	if (now_ns - p->looked_ns >= LOOK_NS) {
+		p->looked_ns = now_ns;
+		mask = p->live;
+	}
+	for (mask &= p->live; mask; mask &= mask - 1)
+		pull(p, (unsigned)__builtin_ctzll(mask), now_ns);
+	push(p, now_ns);
+	core_tick(&p->core, now_ns);
+	for (uint64_t cut = core_cut(&p->core); cut; cut &= cut - 1)
+		end_conn(p, (unsigned)__builtin_ctzll(cut), -ETIMEDOUT);
+	return core_reap(&p->core, done, n);
+}
+
+unsigned ps_inflight(const struct ps_port *p)
+{
+	return p->core.inflight;
+}
+
+void ps_wait(struct ps_port *p, uint64_t timeout_ns)
+{
+	struct pollfd fds[PS_MAX_DONORS];
+	uint64_t now = clock_ns(), until = core_due(&p->core), most = now + timeout_ns;
+	struct timespec t;
+	unsigned n = 0;
+
+	if (p->core.done_first)
+		return;
+	if (most >= now && most < until)
+		until = most;
+	for (uint64_t m = p->live & p->core.busy; m; m &= m - 1) {
+		struct tp_conn *c = p->conn[__builtin_ctzll(m)];
+		uint64_t due = c->t->due ? c->t->due(c) : UINT64_MAX;
+
+		fds[n].fd = c->t->fd(c, &fds[n].events);
+		n += fds[n].fd >= 0;
+		if (due < until)
+			until = due;
+	}
+	if (until <= now)
+		return;
+	t.tv_sec = (time_t)((until - now) / NSEC_PER_SEC);
+	t.tv_nsec = (long)((until - now) % NSEC_PER_SEC);
+	sys_call5(SYS_ppoll, SYS_PTR(fds), n, SYS_PTR(&t), 0, 0);
+}

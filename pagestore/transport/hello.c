@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The first words on a connection. Opening may block, within its deadline; nothing is believed
+ * before the magic is seen, and the limits that a donor announces must keep the protocol's.
+ */
+#include "common/error.h"
+#include "common/sys.h"
+#include "pagestore/transport/stream.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+static int all(struct stream *s, bool out, void *buf, size_t n, uint64_t until_ns)
+{
+	unsigned char *p = buf;
+
+	while (n) {
+		long r = out ? sys_call6(SYS_sendto, s->fd, SYS_PTR(p), (long)n, MSG_NOSIGNAL, 0, 0)
+			     : sys_call6(SYS_recvfrom, s->fd, SYS_PTR(p), (long)n, 0, 0, 0);
+
+		if (r == -EAGAIN)
+			r = connect_wait(s->fd, out ? POLLOUT : POLLIN, until_ns);
+		else if (r == 0)
+			return -ECONNRESET;
+		if (r < 0 && r != -EINTR)
+			return (int)r;
+		if (r > 0) {
+			p += r;
+			n -= (size_t)r;
+		}
+	}
+	return 0;
+}
+
+static bool fits(uint32_t announced, uint32_t limit)
+{
+	return announced >= 1 && announced <= limit;
+}
+
+static int check_welcome(const struct stream *s, struct wire_welcome *w)
+{
+	uint32_t slab = le32toh(w->slab_pages);
+
+	if (le64toh(w->magic) != WIRE_MAGIC)
+		return err_fail(-EPROTO, "donor '%s' is not a memory server", s->base.addr.text);
+	if (le16toh(w->major) != WIRE_MAJOR || le16toh(w->minor) > WIRE_MINOR ||
+	    le16toh(w->minor) + 1 < WIRE_MINOR)
+		return err_fail(-EPROTONOSUPPORT,
+				"donor '%s' speaks protocol %u.%u, this program %u.%u",
+				s->base.addr.text, le16toh(w->major), le16toh(w->minor), WIRE_MAJOR,
+				WIRE_MINOR);
+	if (!slab || slab & (slab - 1) || slab > 1u << 20 ||
+	    !fits(le32toh(w->max_segs), WIRE_MAX_SEGS) ||
+	    !fits(le32toh(w->max_pages), WIRE_MAX_PAGES) ||
+	    !fits(le32toh(w->max_slabs), WIRE_MAX_SLABS) ||
+	    !fits(le32toh(w->max_inflight), WIRE_MAX_INFLIGHT) || w->page_extra)
+		return err_fail(-EPROTO, "donor '%s' announces limits that the protocol forbids",
+				s->base.addr.text);
+	w->name[sizeof w->name - 1] = w->domain[sizeof w->domain - 1] = 0;
+	return 0;
+}
+
+int stream_hello(struct stream *s, struct tp_hello *h, uint64_t until_ns)
+{
+	struct {
+		struct wire_header head;
+		struct wire_hello hello;
+	} m = {
+		.head = {.op = htole16(WIRE_HELLO),
+			 .bytes = htole32(sizeof m.hello),
+			 .tag = htole64(1)},
+		.hello = {.magic = htole64(WIRE_MAGIC),
+			  .major = htole16(WIRE_MAJOR),
+			  .minor = htole16(WIRE_MINOR),
+			  .minor_min = htole16(WIRE_MINOR - 1),
+			  .pid = htole32((uint32_t)sys_call0(SYS_getpid))},
+	};
+	struct wire_header answer;
+	int r;
+
+	memcpy(m.hello.borrower, h->borrower, sizeof m.hello.borrower);
+	memcpy(m.hello.name, h->name, sizeof m.hello.name);
+	r = all(s, true, &m, sizeof m, until_ns);
+	if (!r)
+		r = all(s, false, &answer, sizeof answer, until_ns);
+	if (r)
+		goto fail;
+	if (le16toh(answer.op) != WIRE_HELLO || le64toh(answer.tag) != 1 ||
+	    le16toh(answer.flags) != WIRE_F_REPLY)
+		return err_fail(-EPROTO, "donor '%s' is not a memory server", s->base.addr.text);
+	if (answer.status)
+		return err_fail(tp_wire_errno(le32toh(answer.status)), "donor '%s' refused: %s",
+				s->base.addr.text, tp_wire_text(le32toh(answer.status)));
+	if (le32toh(answer.bytes) != sizeof h->welcome)
+		return err_fail(-EPROTO, "donor '%s' is not a memory server", s->base.addr.text);
+	r = all(s, false, &h->welcome, sizeof h->welcome, until_ns);
+	if (!r)
+		return check_welcome(s, &h->welcome);
+fail:
+	return err_fail(r, "donor '%s' did not answer the hello: %s", s->base.addr.text,
+			strerrordesc_np(-r));
+}

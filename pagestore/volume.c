@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Opening and closing volumes. All memory and all connections are made here; what runs later only
+ * uses them.
+ */
+#include "pagestore/volume.h"
+#include "common/clock.h"
+#include "common/error.h"
+#include "common/memory.h"
+#include "common/sys.h"
+
+#include <assert.h>
+#include <endian.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define DEFAULT_DEPTH    64u
+#define DEFAULT_DEADLINE (3 * NSEC_PER_SEC)
+#define MAX_DEPTH        4096u
+#define MAX_PORTS        4096u
+#define MAX_PAGES        (1ull << 40)
+
+void volume_donor_error(struct ps_volume *v, unsigned donor, int error)
+{
+	/* The first one says why; what follows is its consequence. */
+	if (!__atomic_load_n(&v->donor[donor].error, __ATOMIC_RELAXED))
+		__atomic_store_n(&v->donor[donor].error, error, __ATOMIC_RELAXED);
+}
+
+void volume_new_borrower(unsigned char id[16])
+{
+	long r = sys_call3(SYS_getrandom, SYS_PTR(id), 16, 0);
+
+	/* getrandom() has no way to fail for 16 bytes once the system is up. */
+	assert(r == 16);
+	id[0] |= 1; /* never all zero: that asks for a session without a borrower */
+}
+
+int volume_connect(struct ps_volume *v, unsigned donor, struct tp_conn *c, struct tp_hello *h)
+{
+	struct wire_welcome *w = &h->welcome, *known = &v->donor[donor].hello.welcome;
+	int r;
+
+	memcpy(h->name, v->name, sizeof h->name);
+	r = c->t->open(c, h, v->connect_ns);
+	if (r)
+		return r;
+	if (!known->slab_pages)
+		return 0;
+	if (memcmp(w->boot, known->boot, sizeof w->boot) || w->slab_pages != known->slab_pages) {
+		c->t->close(c);
+		return err_fail(-EIO, "donor '%s' has restarted: what it held is gone",
+				c->addr.text);
+	}
+	return 0;
+}
+
+static int connect_control(struct ps_volume *v, unsigned d)
+{
+	struct donor *donor = &v->donor[d];
+	struct tp_hello h = {0};
+	int r;
+
+	memcpy(h.borrower, v->borrower, sizeof h.borrower);
+	r = volume_connect(v, d, donor->control, &h);
+	if (!r)
+		donor->hello = h;
+	return r;
+}
+
+static int connect_port(struct ps_volume *v, struct ps_port *p)
+{
+	for (unsigned d = 0; d < v->donors; d++) {
+		struct tp_hello h = {0};
+		int r;
+
+		memcpy(h.borrower, v->borrower, sizeof h.borrower);
+		r = volume_connect(v, d, p->conn[d], &h);
+		if (r)
+			return r;
+		p->live |= 1ull << d;
+	}
+	return 0;
+}
+
+static int connect_controls(struct ps_volume *v)
+{
+	for (unsigned d = 0; d < v->donors; d++) {
+		int r = connect_control(v, d);
+
+		if (r)
+			return r;
+		if (v->donor[d].hello.welcome.slab_pages != v->donor[0].hello.welcome.slab_pages)
+			return err_fail(-EINVAL,
+					"donor '%s' has slabs of %u pages, donor '%s' of %u; start "
+					"them with the same --slab",
+					v->donor[d].control->addr.text,
+					le32toh(v->donor[d].hello.welcome.slab_pages),
+					v->donor[0].control->addr.text,
+					le32toh(v->donor[0].hello.welcome.slab_pages));
+	}
+	return 0;
+}
+
+int volume_connect_all(struct ps_volume *v)
+{
+	int r = connect_controls(v);
+
+	for (unsigned i = 0; i < v->ports && !r; i++)
+		r = connect_port(v, &v->port[i]);
+	return r;
+}
+
+static int check_options(const struct ps_options *o)
+{
+	if (!o->pages || o->pages > MAX_PAGES)
+		return err_fail(-EINVAL, "a volume of %llu pages can't be",
+				(unsigned long long)o->pages);
+	if (!o->donors_count)
+		return err_fail(-EINVAL, "a volume needs at least one donor");
+	if (o->donors_count > PS_MAX_DONORS)
+		return err_fail(-E2BIG, "%u donors are more than %u", o->donors_count,
+				PS_MAX_DONORS);
+	if (!o->ports || o->ports > MAX_PORTS || o->depth > MAX_DEPTH)
+		return err_fail(-EINVAL, "%u ports of %u batches are out of range", o->ports,
+				o->depth);
+	if (o->replicas > 1)
+		return err_fail(-ENOTSUP, "%u replicas: one is all there is yet", o->replicas);
+	return 0;
+}
+
+static int create_conns(struct ps_volume *v, const struct ps_options *o)
+{
+	for (unsigned d = 0; d < v->donors; d++) {
+		struct donor *donor = &v->donor[d];
+		int r = tp_create(o->donors[d], &donor->control);
+
+		if (!r)
+			r = tp_clone(donor->control, UINT32_MAX, &donor->spare);
+		for (unsigned i = 0; i < v->ports && !r; i++) {
+			r = tp_clone(donor->control, i + 1, &v->port[i].conn[d]);
+			if (!r)
+				tp_share(v->port[i].conn[d], donor->control);
+		}
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+static int open_cores(struct ps_volume *v)
+{
+	struct core_limits limits[PS_MAX_DONORS];
+	int r = 0;
+
+	for (unsigned d = 0; d < v->donors; d++) {
+		const struct wire_welcome *w = &v->donor[d].hello.welcome;
+
+		limits[d].max_segs = le32toh(w->max_segs);
+		limits[d].max_pages = le32toh(w->max_pages);
+	}
+	for (unsigned i = 0; i < v->ports && !r; i++) {
+		v->port[i].v = v;
+		r = core_open(&v->port[i].core, &v->map, limits, v->donors, v->depth,
+			      v->deadline_ns);
+	}
+	return r;
+}
+
+static int open_map(struct ps_volume *v, uint64_t pages)
+{
+	int r = map_open(&v->map, pages, le32toh(v->donor[0].hello.welcome.slab_pages));
+
+	if (r)
+		return r;
+	v->plan = mem_map(v->map.slabs);
+	v->handle = mem_map(v->map.slabs * sizeof *v->handle);
+	v->clone = mem_map(v->map.slabs * sizeof *v->clone);
+	v->lists.slabs = v->handle;
+	return v->plan && v->handle && v->clone ? 0 : err_fail(-ENOMEM, "no memory for a volume");
+}
+
+static int open_volume(struct ps_volume *v, const struct ps_options *o)
+{
+	int r;
+
+	v->port = mem_map(o->ports * sizeof *v->port);
+	if (!v->port)
+		return err_fail(-ENOMEM, "no memory for a volume");
+	v->donors = o->donors_count;
+	v->ports = o->ports;
+	v->depth = o->depth ? o->depth : DEFAULT_DEPTH;
+	v->deadline_ns = o->deadline_ns ? o->deadline_ns : DEFAULT_DEADLINE;
+	v->connect_ns = o->connect_ns ? o->connect_ns : DEFAULT_DEADLINE;
+	snprintf(v->name, sizeof v->name, "%s", o->name ? o->name : program_invocation_short_name);
+	volume_new_borrower(v->borrower);
+	memcpy(&v->rng, v->borrower, sizeof v->rng);
+	r = create_conns(v, o);
+	if (!r)
+		r = volume_connect_all(v);
+	if (!r)
+		r = open_map(v, o->pages);
+	return r ? r : open_cores(v);
+}
+
+int ps_open(const struct ps_options *o, struct ps_volume **ret)
+{
+	struct ps_volume *v;
+	int r = check_options(o);
+
+	if (r)
+		return r;
+	v = mem_map(sizeof *v);
+	if (!v)
+		return err_fail(-ENOMEM, "no memory for a volume");
+	r = open_volume(v, o);
+	if (r) {
+		ps_close(v);
+		return r;
+	}
+	*ret = v;
+	return 0;
+}
+
+static void say_goodbye(struct ps_volume *v)
+{
+	uint64_t live = 0;
+
+	for (unsigned d = 0; d < v->donors; d++) {
+		if (v->donor[d].dead || !v->donor[d].hello.welcome.slab_pages)
+			continue;
+		v->call[d].op = (struct tp_op){.kind = TP_GOODBYE};
+		live |= 1ull << d;
+	}
+	control_run(v, live, v->deadline_ns < NSEC_PER_SEC ? v->deadline_ns : NSEC_PER_SEC);
+}
+
+void ps_close(struct ps_volume *v)
+{
+	if (!v)
+		return;
+	for (unsigned i = 0; i < v->ports; i++) {
+		for (unsigned d = 0; d < v->donors; d++)
+			tp_free(v->port[i].conn[d]);
+		if (v->port[i].core.depth)
+			core_close(&v->port[i].core);
+	}
+	say_goodbye(v);
+	ps_snapshot_drop(v, false);
+	for (unsigned d = 0; d < v->donors; d++) {
+		tp_free(v->donor[d].control);
+		tp_free(v->donor[d].spare);
+	}
+	mem_unmap(v->plan, v->map.slabs);
+	mem_unmap(v->handle, v->map.slabs * sizeof *v->handle);
+	mem_unmap(v->clone, v->map.slabs * sizeof *v->clone);
+	map_close(&v->map);
+	mem_unmap(v->port, v->ports * sizeof *v->port);
+	mem_unmap(v, sizeof *v);
+}
+
+struct ps_port *ps_port(struct ps_volume *v, unsigned i)
+{
+	assert(i < v->ports);
+	return &v->port[i];
+}
+
+uint64_t ps_page_hash(const struct ps_volume *v, uint64_t page)
+{
+	return map_hash(&v->map, page);
+}
+
+const char *ps_donor_name(const struct ps_volume *v, int donor)
+{
+	static _Thread_local char text[256] __attribute__((tls_model("initial-exec")));
+	int error;
+
+	if (donor < 0 || (unsigned)donor >= v->donors)
+		return "no donor";
+	error = __atomic_load_n(&v->donor[donor].error, __ATOMIC_RELAXED);
+	if (error)
+		snprintf(text, sizeof text, "%s (%s)", v->donor[donor].control->addr.text,
+			 strerrordesc_np(-error));
+	else
+		snprintf(text, sizeof text, "%s", v->donor[donor].control->addr.text);
+	return text;
+}
+
+void ps_counters(const struct ps_volume *v, struct ps_counters *ret)
+{
+	uint64_t *to = (uint64_t *)ret;
+
+	_Static_assert(sizeof *ret % sizeof *to == 0, "counters are 64-bit words");
+	*ret = (struct ps_counters){0};
+	for (unsigned i = 0; i < v->ports; i++) {
+		const uint64_t *from = (const uint64_t *)&v->port[i].core.count;
+
+		for (size_t k = 0; k < sizeof *ret / sizeof *to; k++)
+			to[k] += __atomic_load_n(&from[k], __ATOMIC_RELAXED);
+	}
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A volume's insides: its donors with one control connection each (granting, freeing, cloning;
+ * under `lock`), its ports with data connections of their own, and the map that all share.
+ */
+#ifndef PAGESTORE_VOLUME_H
+#define PAGESTORE_VOLUME_H
+
+#include "pagestore/core.h"
+#include "pagestore/lock.h"
+#include "pagestore/map.h"
+
+struct donor {
+	struct tp_conn *control;
+	struct tp_conn *spare; /* to speak for a snapshot's borrower */
+	struct tp_hello hello;
+	struct wire_stat stat;
+	bool dead;     /* its control connection is not to be used any more */
+	int error;     /* the last one of any connection; written by all threads */
+	uint64_t held; /* slabs */
+};
+
+/* One operation on a donor's control connection. */
+struct control_call {
+	struct tp_op op;
+	bool sent, done;
+	int status;
+	uint32_t wire;
+};
+
+/* A list of slab handles for each donor, one after the other in one array. */
+struct slab_lists {
+	uint64_t *slabs;
+	uint64_t first[PS_MAX_DONORS], count[PS_MAX_DONORS];
+	uint64_t done[PS_MAX_DONORS]; /* how many the donor has dealt with */
+	int failed;                   /* a donor that refused, or -1 */
+	uint32_t wire;                /* and how */
+};
+
+struct ps_port {
+	struct ps_volume *v;
+	struct core core;
+	struct tp_conn *conn[PS_MAX_DONORS];
+	uint64_t live;      /* bit a donor: conn is open */
+	uint64_t looked_ns; /* when idle connections were polled */
+};
+
+struct ps_volume {
+	struct map map;
+	unsigned donors, ports, depth;
+	uint64_t deadline_ns, connect_ns;
+	char name[WIRE_NAME_BYTES];
+	unsigned char borrower[16];
+	struct ps_port *port;
+
+	uint32_t lock; /* of all below, and of changes to the slab map */
+	struct donor donor[PS_MAX_DONORS];
+	struct control_call call[PS_MAX_DONORS];
+	struct slab_lists lists;
+	uint64_t rng;
+	uint8_t *plan;    /* by slab: room for a reservation's plan */
+	uint64_t *handle; /* by slab: room for the lists */
+	uint64_t *clone;  /* by slab: the snapshot's handles */
+	bool snapshot;
+	unsigned char snapshot_borrower[16];
+};
+
+void volume_donor_error(struct ps_volume *v, unsigned donor, int error);
+void volume_new_borrower(unsigned char id[16]);
+/* [text] Opens one connection; checks that the donor is the one known from before. */
+int volume_connect(struct ps_volume *v, unsigned donor, struct tp_conn *c, struct tp_hello *h);
+/* [text] Opens every control connection and every port's. */
+int volume_connect_all(struct ps_volume *v);
+
+/* control.c: runs v->call[d] for every bit d of mask, side by side; each gets its status. */
+void control_run(struct ps_volume *v, uint64_t mask, uint64_t timeout_ns);
+/* Bits of the donors whose control connection works. */
+uint64_t control_live(const struct ps_volume *v);
+/* Asks every live donor for its numbers, into donor.stat. 0 or an error; [text] */
+int control_stat(struct ps_volume *v);
+/*
+ * Deals with v->lists in messages of what a donor takes at once. 0, or the first error; the other
+ * donors' lists are dealt with all the same. clone: for TP_CLONE.
+ */
+int control_lists(struct ps_volume *v, enum tp_kind kind, const struct wire_clone *clone);
+/* Fills lists.first from lists.count, and zeroes done. */
+void lists_lay_out(struct slab_lists *l, unsigned donors);
+
+#endif
