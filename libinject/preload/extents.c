@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * malloc and its family: jemalloc, whose extents come from the heap. It is linked in and exported
+ * whole, so that a program that brings libjemalloc itself has one allocator, not two. glibc's own
+ * malloc can't be used: its calls of mmap and brk are internal and nobody can take them over.
+ */
+#include "libinject/preload/preload.h"
+
+#include "common/sys.h"
+
+#include <errno.h>
+#include <jemalloc/jemalloc.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* Frees of at least this size give their pages back at once, see below. */
+#define OVERSIZE (1ul << 20)
+
+/*
+ * retain:false: freed extents go back to the heap, and through it to the donors; and an extent may
+ *   grow into the pages behind it, so that growing arrays are not copied through faults.
+ * oversize_threshold: big blocks live in an arena of their own that gives them back when they are
+ *   freed. A dirty page that nobody needs would be written to a donor before it is dropped.
+ * dirty_decay_ms: small extents are kept for a while for the same reason as everywhere; short,
+ *   because of the same reason as above. No muzzy stage: MADV_FREE is for lazy kernels.
+ * narenas: blocks of few arenas lie closer together, and the local cache holds whole pages.
+ * No background thread: it would be one in every small program.
+ */
+extern const char *malloc_conf;
+const char *malloc_conf =
+	"retain:false,oversize_threshold:1048576,dirty_decay_ms:1000,"
+	"muzzy_decay_ms:0,narenas:2,background_thread:false,metadata_thp:disabled";
+
+static void *map_plain(void *at, size_t size, size_t align)
+{
+	size_t room = size + (align > PAGE ? align - PAGE : 0);
+	long r = sys_call6(SYS_mmap, SYS_PTR(at), (long)room, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | (at ? MAP_FIXED_NOREPLACE : 0), -1, 0);
+	uintptr_t from = (uintptr_t)r, to;
+
+	if (r < 0 && r > -4096)
+		return NULL;
+	if (at && from != (uintptr_t)at) {
+		sys_call2(SYS_munmap, r, (long)room);
+		return NULL;
+	}
+	to = (from + align - 1) & ~(align - 1);
+	if (to > from)
+		sys_call2(SYS_munmap, (long)from, (long)(to - from));
+	if (from + room > to + size)
+		sys_call2(SYS_munmap, (long)(to + size), (long)(from + room - to - size));
+	return (void *)to;
+}
+
+/* The pages from at on, to make the extent before them longer. */
+static void *extend(char *at, size_t size)
+{
+	void *p;
+
+	if (lazy_contains(at - 1) && lazy_contains(at))
+		return lazy_grow(at - PAGE, PAGE, PAGE + size) ? at : NULL;
+	if (lazy_contains(at) || !lazy_plain(size))
+		return NULL;
+	p = map_plain(at, size, PAGE);
+	if (!p)
+		lazy_plain_back(size);
+	return p;
+}
+
+static void *fresh(size_t size, size_t align)
+{
+	void *p;
+
+	if (!lazy_plain(size))
+		return lazy_alloc(size, align);
+	p = map_plain(NULL, size, align);
+	if (!p)
+		lazy_plain_back(size);
+	return p;
+}
+
+static void *extent_alloc(extent_hooks_t *hooks, void *at, size_t size, size_t align, bool *zero,
+			  bool *commit, unsigned arena)
+{
+	void *p;
+
+	(void)hooks;
+	(void)arena;
+	p = at ? extend(at, size) : fresh(size, align < PAGE ? PAGE : align);
+	if (!p)
+		return NULL;
+	*zero = true;
+	*commit = true;
+	return p;
+}
+
+/* True means no, in all of jemalloc's hooks. */
+static bool extent_dalloc(extent_hooks_t *hooks, void *p, size_t size, bool committed,
+			  unsigned arena)
+{
+	(void)hooks;
+	(void)committed;
+	(void)arena;
+	if (lazy_contains(p))
+		return attributes_clear(p, size) || lazy_free(p, size);
+	lazy_plain_back(size);
+	return sys_call2(SYS_munmap, SYS_PTR(p), (long)size) != 0;
+}
+
+static void extent_destroy(extent_hooks_t *hooks, void *p, size_t size, bool committed,
+			   unsigned arena)
+{
+	extent_dalloc(hooks, p, size, committed, arena);
+}
+
+static bool extent_purge(extent_hooks_t *hooks, void *p, size_t size, size_t offset, size_t length,
+			 unsigned arena)
+{
+	char *from = (char *)p + offset;
+
+	(void)hooks;
+	(void)size;
+	(void)arena;
+	if (lazy_contains(from))
+		return inject_discard(lazy_peek(), from, length) != 0;
+	return sys_call3(SYS_madvise, SYS_PTR(from), (long)length, MADV_DONTNEED) != 0;
+}
+
+static bool extent_split(extent_hooks_t *hooks, void *p, size_t size, size_t a, size_t b,
+			 bool committed, unsigned arena)
+{
+	(void)hooks;
+	(void)p;
+	(void)size;
+	(void)a;
+	(void)b;
+	(void)committed;
+	(void)arena;
+	return false;
+}
+
+static bool extent_merge(extent_hooks_t *hooks, void *a, size_t a_size, void *b, size_t b_size,
+			 bool committed, unsigned arena)
+{
+	(void)hooks;
+	(void)a_size;
+	(void)b_size;
+	(void)committed;
+	(void)arena;
+	return lazy_contains(a) != lazy_contains(b);
+}
+
+static extent_hooks_t hooks = {
+	.alloc = extent_alloc,
+	.dalloc = extent_dalloc,
+	.destroy = extent_destroy,
+	.purge_forced = extent_purge,
+	.split = extent_split,
+	.merge = extent_merge,
+};
+
+/*
+ * Arenas are made before the hooks are set, so that their own books stay in plain memory: they are
+ * small, and used with jemalloc's locks held. The arena of big blocks is made by taking one; hooks
+ * can't be given to it earlier.
+ */
+void extents_install(void)
+{
+	extent_hooks_t *ours = &hooks;
+	unsigned arenas = 0;
+	size_t len = sizeof arenas;
+
+	if (mallctl("arenas.narenas", &arenas, &len, NULL, 0))
+		return;
+	dallocx(mallocx(OVERSIZE, 0), 0);
+	for (unsigned i = 0; i < arenas; i++) {
+		char name[64];
+		void *p = mallocx(1, MALLOCX_ARENA(i) | MALLOCX_TCACHE_NONE);
+
+		if (p)
+			dallocx(p, MALLOCX_TCACHE_NONE);
+		snprintf(name, sizeof name, "arena.%u.extent_hooks", i);
+		if (mallctl(name, NULL, NULL, &ours, sizeof ours))
+			report_line("malloc's arena %u stays in plain memory", i);
+	}
+}
+
+/* What jemalloc does not define: glibc's own would hand out blocks that free() does not know. */
+
+EXPORT void *pvalloc(size_t bytes);
+EXPORT void *pvalloc(size_t bytes)
+{
+	if (bytes > SIZE_MAX - PAGE) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return memalign(PAGE, PAGE_UP(bytes));
+}
+
+EXPORT void *__libc_malloc(size_t bytes);
+EXPORT void *__libc_malloc(size_t bytes)
+{
+	return malloc(bytes);
+}
+
+EXPORT void *__libc_calloc(size_t n, size_t bytes);
+EXPORT void *__libc_calloc(size_t n, size_t bytes)
+{
+	return calloc(n, bytes);
+}
+
+EXPORT void *__libc_realloc(void *p, size_t bytes);
+EXPORT void *__libc_realloc(void *p, size_t bytes)
+{
+	return realloc(p, bytes);
+}
+
+EXPORT void *__libc_memalign(size_t align, size_t bytes);
+EXPORT void *__libc_memalign(size_t align, size_t bytes)
+{
+	return memalign(align, bytes);
+}
+
+EXPORT void *__libc_valloc(size_t bytes);
+EXPORT void *__libc_valloc(size_t bytes)
+{
+	return valloc(bytes);
+}
+
+EXPORT void *__libc_pvalloc(size_t bytes);
+EXPORT void *__libc_pvalloc(size_t bytes)
+{
+	return pvalloc(bytes);
+}
+
+EXPORT void __libc_free(void *p);
+EXPORT void __libc_free(void *p)
+{
+	free(p);
+}
+
+EXPORT int __posix_memalign(void **ret, size_t align, size_t bytes);
+EXPORT int __posix_memalign(void **ret, size_t align, size_t bytes)
+{
+	return posix_memalign(ret, align, bytes);
+}
+
+/* Its real purpose here: memory goes back to the donors at once. */
+EXPORT int malloc_trim(size_t pad);
+EXPORT int malloc_trim(size_t pad)
+{
+	(void)pad;
+	return !mallctl("arena.4096.purge", NULL, NULL, NULL, 0);
+}
