@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The memory that is lent: equal buffers of a slab's size, each a sealed memfd of its own, so that
+ * one can be handed to a borrower without opening any other. Buffers are counted twice: as room
+ * (what may still be promised) and as memory (what a slab uses now), because clones share memory
+ * but hold room for the day they no longer can.
+ */
+#ifndef SERVER_ARENA_H
+#define SERVER_ARENA_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct srv_arena;
+
+/*
+ * refs is 1 for being held by slabs (however many) and 1 for each request that works in it; who
+ * takes it to 0 gives the buffer back. The rules of sharing are in buffer.h.
+ */
+struct srv_buffer {
+	struct srv_arena *arena;
+	uint8_t *mem; /* NULL: not backed yet (lazy), or lost and to be made again */
+	int fd;
+	atomic_uint refs;
+	atomic_bool shared;   /* several slabs may hold it */
+	unsigned holders;     /* slabs, while shared; under lock */
+	bool exported;        /* a borrower may have it mapped; under its borrower's lock */
+	bool clean;           /* all zeros; under the arena's lock, or by whom it was taken */
+	pthread_mutex_t lock; /* after a borrower's lock, before the arena's */
+	struct srv_buffer *next;
+};
+
+struct srv_arena_options {
+	uint64_t slab_bytes;
+	uint32_t slabs;
+	bool hugepages;
+	bool lazy; /* neither pre-faulted nor locked; free buffers use no memory */
+};
+
+/* [text] Blocks while it faults everything in. Starts the thread that wipes freed buffers. */
+int srv_arena_open(const struct srv_arena_options *o, struct srv_arena **ret);
+/* Every buffer must be back. Takes NULL. */
+void srv_arena_close(struct srv_arena *a);
+
+/* Sets room for n slabs aside, or false. */
+bool srv_arena_reserve(struct srv_arena *a, uint32_t n);
+void srv_arena_unreserve(struct srv_arena *a, uint32_t n);
+
+/*
+ * A buffer with refs 1 for a reservation that the caller has. NULL only when the kernel has no
+ * memory left. Without zeroed its contents are anything: overwrite all of it.
+ */
+struct srv_buffer *srv_arena_take(struct srv_arena *a, bool zeroed);
+/* The buffer and its reservation go back; wiped in the background. */
+void srv_arena_give(struct srv_buffer *b);
+
+/* Zeroes a run of bytes (multiples of a page); in a lazy arena the memory goes back. */
+void srv_arena_clear(struct srv_buffer *b, uint64_t at, uint64_t bytes);
+
+uint32_t srv_arena_room(struct srv_arena *a);
+uint32_t srv_arena_total(const struct srv_arena *a);
+uint64_t srv_arena_slab_bytes(const struct srv_arena *a);
+bool srv_arena_hugepages(const struct srv_arena *a);
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How slabs share a buffer after CLONE, and how requests work in one while it may be freed.
+ *
+ * - A request pins the buffer (refs) and works in it without a lock. FREE drops the slab's own
+ *   reference only; the memory is lent again when the last request is done with it.
+ * - A shared buffer is never pinned: reads copy its pages out under its lock, writes first get a
+ *   buffer of their own. So no request of one borrower ever looks at memory that another one
+ *   writes. Clones of a buffer that is pinned or exported are copies at once for the same reason.
+ * - A buffer becomes shared only under the lock of its only holder's borrower. Who has the lock of
+ *   its slab's borrower and sees `shared` false may therefore rely on it.
+ *
+ * Every slab has a reservation of its own (also clones that share), so a copy always finds memory:
+ * reservations = slabs + freed buffers still pinned; buffers in use are never more.
+ *
+ * "held" below: the caller has the lock of the borrower whose slab holds the buffer.
+ */
+#ifndef SERVER_BUFFER_H
+#define SERVER_BUFFER_H
+
+#include "server/arena.h"
+
+/* held. Makes the buffer the slab's own, copying it if others share it; then pins it. -ENOMEM. */
+int srv_buffer_pin_own(struct srv_buffer **slab_buffer);
+/*
+ * held. Pins it for reading and returns true; or, when it is shared, copies [at, at + bytes) to
+ * freshly allocated memory (*copy, NULL if there is none) and returns false.
+ */
+bool srv_buffer_pin_read(struct srv_buffer *b, uint64_t at, uint64_t bytes, void **copy);
+/* Any thread, no lock needed. */
+void srv_buffer_unpin(struct srv_buffer *b);
+/* held. One more slab holds it; false: it must be copied instead. */
+bool srv_buffer_share(struct srv_buffer *b);
+/* A plain pin of a buffer that is not shared. held. */
+void srv_buffer_pin(struct srv_buffer *b);
+/* A slab lets go of it, with its reservation. The slab is no longer reachable. */
+void srv_buffer_drop(struct srv_buffer *b);
+
+#endif

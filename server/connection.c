@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Moves a session's bytes: one recv takes as many requests as are there, one sendmsg carries all
+ * their answers. Pages of a large WRITE are received where they belong. A peer that does not read
+ * is not read from: what it can make us hold is one list of answers and one buffer of input.
+ */
+#include "server/connection.h"
+#include "common/error.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Bytes in and out before the next connection's turn. */
+#define FAIR_SHARE   (2u * 1024 * 1024)
+#define DIRECT_PARTS 256u
+#define UNIX_BUFFER  (1024 * 1024)
+
+static void socket_options(const struct srv_conn *c)
+{
+	int one = 1, idle = 15, interval = 5, count = 3, size = UNIX_BUFFER;
+
+	if (c->is_unix) {
+		/* The default holds 50 pages; a larger one saves wake-ups. Forcing needs a
+		 * privilege. */
+		if (setsockopt(c->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size))
+			setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+		return;
+	}
+	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	/* A borrower's machine that vanished must not hold memory for ever. */
+	setsockopt(c->fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+	setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+	setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+	setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
+}
+
+struct srv_conn *srv_conn_open(int fd, bool is_unix, struct srv_lender *l, struct srv_counters *cn,
+			       uint64_t now_ns)
+{
+	struct srv_conn *c = calloc(1, sizeof *c);
+	socklen_t len;
+
+	if (!c) {
+		close(fd);
+		return NULL;
+	}
+	c->fd = fd;
+	c->is_unix = is_unix;
+	c->active_ns = now_ns;
+	/* Asked now: after a reset nobody knows any more. */
+	if (is_unix) {
+		len = sizeof c->peer.cred;
+		(void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c->peer.cred, &len);
+	} else {
+		len = sizeof c->peer;
+		(void)getpeername(fd, (struct sockaddr *)&c->peer, &len);
+	}
+	socket_options(c);
+	srv_session_open(&c->session, l, cn, is_unix);
+	return c;
+}
+
+void srv_conn_close(struct srv_conn *c, uint64_t now_ns)
+{
+	srv_out_free(c->out);
+	free(c->saved);
+	srv_session_close(&c->session, now_ns);
+	close(c->fd);
+	free(c);
+}
+
+const char *srv_conn_peer(const struct srv_conn *c, char *buf, size_t len)
+{
+	char host[INET6_ADDRSTRLEN] = "?";
+
+	if (c->is_unix) {
+		snprintf(buf, len, "pid %d (uid %u)", c->peer.cred.pid, c->peer.cred.uid);
+	} else if (c->peer.in.sin_family == AF_INET6) {
+		inet_ntop(AF_INET6, &c->peer.in6.sin6_addr, host, sizeof host);
+		snprintf(buf, len, "[%s]:%u", host, ntohs(c->peer.in6.sin6_port));
+	} else {
+		inet_ntop(AF_INET, &c->peer.in.sin_addr, host, sizeof host);
+		snprintf(buf, len, "%s:%u", host, ntohs(c->peer.in.sin_port));
+	}
+	return buf;
+}
+
+static ssize_t send_parts(const struct srv_conn *c, struct srv_out *out)
+{
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(sizeof(int) * WIRE_MAX_FDS)];
+	} control;
+	struct msghdr m = {0};
+	unsigned count, fds;
+
+	m.msg_iov = srv_out_next(out, &count, &fds);
+	m.msg_iovlen = count;
+	if (fds) {
+		struct cmsghdr *cm = &control.align;
+		int *fd = (int *)(void *)CMSG_DATA(cm);
+
+		memset(&control, 0, sizeof control);
+		m.msg_control = &control;
+		m.msg_controllen = CMSG_SPACE(sizeof(int) * fds);
+		cm->cmsg_level = SOL_SOCKET;
+		cm->cmsg_type = SCM_RIGHTS;
+		cm->cmsg_len = CMSG_LEN(sizeof(int) * fds);
+		for (unsigned i = 0; i < fds; i++)
+			fd[i] = out->fd_buf[i]->fd;
+	}
+	return sendmsg(c->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* 0: all sent; -EAGAIN: the peer does not read; other: it is gone. */
+static int flush(const struct srv_conn *c, struct srv_out *out, size_t *sent)
+{
+	while (!srv_out_empty(out)) {
+		ssize_t n = send_parts(c, out);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		*sent += (size_t)n;
+		srv_out_sent(out, (size_t)n);
+	}
+	return 0;
+}
+
+/* The out list that is in use: the connection's own if it keeps one. */
+static struct srv_out *out_of(struct srv_conn *c, struct srv_scratch *t)
+{
+	return c->out ? c->out : t->out;
+}
+
+/* Lends the answers that could not be sent to the connection, and gets the thread a new list. */
+static int keep_out(struct srv_conn *c, struct srv_scratch *t)
+{
+	struct srv_out *fresh;
+
+	if (c->out)
+		return 0;
+	fresh = srv_out_create();
+	if (!fresh)
+		return -ENOMEM;
+	c->out = t->out;
+	t->out = fresh;
+	return 0;
+}
+
+static int keep_input(struct srv_conn *c, const uint8_t *p, size_t n)
+{
+	uint8_t *old = c->saved;
+
+	c->saved = NULL;
+	c->saved_bytes = 0;
+	if (n) {
+		c->saved = malloc(n);
+		if (c->saved) {
+			memcpy(c->saved, p, n);
+			c->saved_bytes = (uint32_t)n;
+		}
+	}
+	free(old);
+	return n && !c->saved ? -ENOMEM : 0;
+}
+
+/* Feeds the session and sends what it answers. p may be c->saved. */
+static enum srv_turn feed(struct srv_conn *c, struct srv_scratch *t, const uint8_t *p, size_t n,
+			  uint64_t now_ns, size_t *moved)
+{
+	struct srv_out *out = out_of(c, t);
+	int r;
+
+	for (;;) {
+		size_t used = srv_session_input(&c->session, p, n, now_ns, out);
+
+		p += used;
+		n -= used;
+		r = flush(c, out, moved);
+		if (c->session.phase == SRV_CLOSED || (r && r != -EAGAIN))
+			return SRV_TURN_OVER;
+		if (r == -EAGAIN)
+			return keep_out(c, t) || keep_input(c, p, n) ? SRV_TURN_OVER
+								     : SRV_TURN_BLOCKED;
+		if (!n || *moved >= FAIR_SHARE)
+			return keep_input(c, p, n) ? SRV_TURN_OVER : SRV_TURN_SERVED;
+	}
+}
+
+/* One recvmsg: first the slabs' share of the bytes, then what follows into the scratch buffer. */
+static ssize_t receive(struct srv_conn *c, struct srv_scratch *t, size_t *direct)
+{
+	struct iovec iov[DIRECT_PARTS + 1];
+	struct msghdr m = {.msg_iov = iov};
+	unsigned n = srv_session_direct(&c->session, iov, DIRECT_PARTS);
+
+	*direct = 0;
+	if (!n)
+		return recv(c->fd, t->input, sizeof t->input, MSG_DONTWAIT);
+	for (unsigned i = 0; i < n; i++)
+		*direct += iov[i].iov_len;
+	if (*direct == srv_session_direct_bytes(&c->session))
+		iov[n++] = (struct iovec){t->input, sizeof t->input};
+	m.msg_iovlen = n;
+	return recvmsg(c->fd, &m, MSG_DONTWAIT);
+}
+
+/* Answers and input of an earlier turn go first. */
+static enum srv_turn resume(struct srv_conn *c, struct srv_scratch *t, uint64_t now_ns,
+			    size_t *moved)
+{
+	if (c->out) {
+		int r = flush(c, c->out, moved);
+
+		if (r)
+			return r == -EAGAIN ? SRV_TURN_BLOCKED : SRV_TURN_OVER;
+		srv_out_free(c->out);
+		c->out = NULL;
+	}
+	if (c->saved)
+		return feed(c, t, c->saved, c->saved_bytes, now_ns, moved);
+	return SRV_TURN_SERVED;
+}
+
+enum srv_turn srv_conn_turn(struct srv_conn *c, struct srv_scratch *t, uint64_t now_ns)
+{
+	size_t moved = 0, direct;
+	enum srv_turn turn;
+
+	turn = resume(c, t, now_ns, &moved);
+	while (turn == SRV_TURN_SERVED && !c->saved && moved < FAIR_SHARE) {
+		ssize_t n = receive(c, t, &direct);
+		size_t in_place;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return moved ? SRV_TURN_SERVED : SRV_TURN_IDLE;
+		if (n <= 0) {
+			turn = SRV_TURN_OVER;
+			break;
+		}
+		moved += (size_t)n;
+		in_place = (size_t)n < direct ? (size_t)n : direct;
+		if (in_place)
+			srv_session_direct_done(&c->session, in_place, now_ns, out_of(c, t));
+		turn = feed(c, t, t->input, (size_t)n - in_place, now_ns, &moved);
+		/* A short read emptied the socket: do not ask again. */
+		if (!direct && (size_t)n < sizeof t->input && turn == SRV_TURN_SERVED &&
+		    !srv_session_direct_bytes(&c->session))
+			break;
+	}
+	if (moved)
+		c->active_ns = now_ns;
+	/* Its unsent answers must not reach the next connection that uses the list. */
+	if (turn == SRV_TURN_OVER)
+		srv_out_clear(t->out);
+	return turn;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* The structs behind lend.h, for lend.c (slabs) and borrower.c (the table of borrowers) only. */
+#ifndef SERVER_LEND_TABLE_H
+#define SERVER_LEND_TABLE_H
+
+#include "server/lend.h"
+
+#define SRV_BUCKETS 4096u
+
+struct srv_slab {
+	_Atomic(struct srv_borrower *) owner;
+	/* the rest: under the owner's lock */
+	uint64_t handle;
+	struct srv_buffer *buf;
+	struct srv_slab *next, *prev; /* the owner's list, or the free slots' */
+	uint32_t generation;
+	bool marked; /* named once already in the FREE under way */
+};
+
+struct srv_borrower {
+	uint8_t id[16];
+	/* under the table's lock */
+	uint8_t name[WIRE_NAME_BYTES];
+	uint32_t pid;
+	unsigned sessions;
+	unsigned users; /* sessions, and operations that are about to add slabs */
+	uint64_t gone_ns;
+	struct srv_borrower *next;
+	/* its own */
+	pthread_mutex_t lock;
+	struct srv_slab *slabs;
+	atomic_uint count;
+	atomic_uint_fast64_t pages_read, pages_written, last_ns;
+};
+
+struct srv_lender {
+	struct srv_arena *arena;
+	uint32_t slab_pages;
+	uint8_t name[WIRE_NAME_BYTES], domain[WIRE_NAME_BYTES], boot[16];
+	uint64_t started_ns;
+	unsigned threads;
+	struct srv_counters *counters;
+	atomic_bool draining;
+	atomic_uint sessions;
+	_Atomic uint64_t grace_ns;
+
+	struct srv_slab *slots;
+	pthread_mutex_t slots_lock;
+	struct srv_slab *free_slots;
+
+	pthread_mutex_t table;
+	struct srv_borrower **bucket;
+	uint64_t bucket_key; /* ids are the borrowers' choice; where they land is not */
+	unsigned borrowers;
+	uint64_t borrowers_ever;
+};
+
+/* Finds or makes the borrower, with one more user. NULL: no memory. */
+struct srv_borrower *srv_borrower_get(struct srv_lender *l, const uint8_t id[16],
+				      const uint8_t name[WIRE_NAME_BYTES]);
+void srv_borrower_put(struct srv_lender *l, struct srv_borrower *b, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* The addresses a server listens on: "tcp:HOST:PORT", "tcp:[V6]:PORT", "unix:PATH". */
+#ifndef SERVER_LISTEN_H
+#define SERVER_LISTEN_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+#include <sys/un.h>
+
+struct srv_listener {
+	int fd;
+	bool is_unix;
+	char actual[128]; /* as others reach it, the port filled in */
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	dev_t dev; /* of the socket file, so that only our own is removed */
+	ino_t ino;
+};
+
+/*
+ * [text] Binds and listens. insecure: also where strangers can come from. A socket file that no
+ * one listens on any more is replaced. May ask the resolver, which blocks.
+ */
+int srv_listen(const char *address, bool insecure, struct srv_listener *ret);
+/* Closes, and removes the socket file if it is still this one. */
+void srv_unlisten(struct srv_listener *l);
+
+#endif

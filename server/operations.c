@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The operations of the protocol. session.c has checked the message's shape (lengths and counts);
+ * here the contents are checked and the lender is asked.
+ */
+#include "server/operations.h"
+
+#include <endian.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STAT_MAX 4096u /* borrowers told at most: the answer is one piece of memory */
+
+static bool all_zero(const uint8_t *p, size_t n)
+{
+	while (n && !*p) {
+		p++;
+		n--;
+	}
+	return !n;
+}
+
+static uint32_t count_of(const struct srv_session *s)
+{
+	return le32toh(s->head.count);
+}
+
+/* Answers with a body that the caller made. */
+static uint32_t answer(struct srv_session *s, uint32_t count, void *body, size_t bytes,
+		       struct srv_out *out)
+{
+	srv_out_head(out, &s->head, WIRE_OK, count, bytes);
+	if (bytes)
+		srv_out_body(out, body, bytes);
+	return WIRE_OK;
+}
+
+/* The newest minor that both speak, or -1. */
+static int common_minor(const struct wire_hello *h)
+{
+	int newest = le16toh(h->minor), oldest = le16toh(h->minor_min), minor;
+
+	if (le16toh(h->major) != WIRE_MAJOR)
+		return -1;
+	minor = newest < WIRE_MINOR ? newest : WIRE_MINOR;
+	return minor < oldest || minor < WIRE_MINOR - 1 ? -1 : minor;
+}
+
+static uint32_t run_hello(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	struct wire_welcome *w;
+	struct wire_hello h;
+	int minor;
+
+	memcpy(&h, body, sizeof h);
+	if (le64toh(h.magic) != WIRE_MAGIC) {
+		srv_session_end(s, "a hello with the wrong magic");
+		return WIRE_OK;
+	}
+	minor = common_minor(&h);
+	if (minor < 0) {
+		srv_out_head(out, &s->head, WIRE_EVERSION, 0, 0);
+		srv_session_end(s, "speaks other versions of the protocol only");
+		return WIRE_OK;
+	}
+	if (h.flags || h.reserved || !all_zero(h.token, sizeof h.token)) {
+		srv_out_head(out, &s->head, WIRE_EPROTO, 0, 0);
+		srv_session_end(s, "a hello with reserved fields set");
+		return WIRE_OK;
+	}
+	w = malloc(sizeof *w);
+	if (w && !all_zero(h.borrower, sizeof h.borrower)) {
+		s->borrower = srv_lend_attach(s->lender, h.borrower, h.name, le32toh(h.pid));
+		if (s->borrower)
+			srv_lend_touch(s->borrower, s->now_ns);
+	}
+	if (!w || (!s->borrower && !all_zero(h.borrower, sizeof h.borrower))) {
+		free(w);
+		srv_out_head(out, &s->head, WIRE_EINTERNAL, 0, 0);
+		srv_session_end(s, "no memory for another session");
+		return WIRE_OK;
+	}
+	srv_lender_welcome(s->lender, w);
+	w->minor = htole16((uint16_t)minor);
+	s->minor = (uint8_t)minor;
+	s->greeted = true;
+	return answer(s, 0, w, sizeof *w, out);
+}
+
+/* Pages in all segments, or 0 with *status set. */
+static uint32_t segs_pages(const uint8_t *body, uint32_t n, uint32_t *status)
+{
+	uint64_t pages = 0;
+	struct wire_seg seg;
+
+	for (uint32_t i = 0; i < n; i++) {
+		memcpy(&seg, body + i * sizeof seg, sizeof seg);
+		if (!seg.pages) {
+			*status = WIRE_EPROTO;
+			return 0;
+		}
+		pages += le32toh(seg.pages);
+	}
+	if (pages > WIRE_MAX_PAGES) {
+		*status = WIRE_ELIMIT;
+		return 0;
+	}
+	return (uint32_t)pages;
+}
+
+static uint32_t run_read(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	struct srv_run runs[WIRE_MAX_SEGS];
+	uint32_t n = count_of(s), status = WIRE_OK;
+	uint32_t pages = segs_pages(body, n, &status);
+
+	if (!status)
+		status = srv_lend_runs(s->lender, s->borrower, body, n, false, runs);
+	if (status)
+		return status;
+	srv_out_head(out, &s->head, WIRE_OK, 0, (size_t)pages * WIRE_PAGE_SIZE);
+	srv_out_runs(out, runs, n);
+	atomic_fetch_add_explicit(&s->counters->pages_read, pages, memory_order_relaxed);
+	srv_lend_count(s->borrower, pages, 0);
+	return WIRE_OK;
+}
+
+/* Leaves the runs in the session: the pages go there as they come. */
+static uint32_t run_write(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	uint32_t n = count_of(s), status = WIRE_OK;
+	uint32_t pages = segs_pages(body, n, &status);
+	struct srv_run *runs;
+
+	(void)out;
+	if (status)
+		return status;
+	if (s->skip != (uint64_t)pages * WIRE_PAGE_SIZE)
+		return WIRE_ELENGTH;
+	runs = malloc(n * sizeof *runs);
+	status = runs ? srv_lend_runs(s->lender, s->borrower, body, n, true, runs) : WIRE_EINTERNAL;
+	if (status) {
+		free(runs);
+		return status;
+	}
+	s->runs = runs;
+	s->nruns = n;
+	s->run = 0;
+	s->run_at = 0;
+	return WIRE_OK;
+}
+
+static uint32_t run_trim(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	struct srv_run runs[WIRE_MAX_SEGS];
+	uint32_t n = count_of(s), status = WIRE_OK;
+
+	segs_pages(body, n, &status);
+	if (!status)
+		status = srv_lend_runs(s->lender, s->borrower, body, n, true, runs);
+	if (status)
+		return status;
+	for (uint32_t i = 0; i < n; i++)
+		srv_arena_clear(runs[i].buf, (uint64_t)(runs[i].mem - runs[i].buf->mem),
+				runs[i].bytes);
+	srv_lend_runs_end(runs, n);
+	return answer(s, 0, NULL, 0, out);
+}
+
+static uint32_t run_grant(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	struct wire_slab *slabs;
+	struct wire_grant g;
+	uint32_t n, status;
+
+	memcpy(&g, body, sizeof g);
+	n = le32toh(g.slabs);
+	if (!n || g.flags || g.volume || !all_zero(g.reserved, sizeof g.reserved))
+		return WIRE_EPROTO;
+	if (n > WIRE_MAX_SLABS)
+		return WIRE_ELIMIT;
+	slabs = malloc(n * sizeof *slabs);
+	status = slabs ? srv_lend_grant(s->lender, s->borrower, n, slabs) : WIRE_EINTERNAL;
+	if (status) {
+		free(slabs);
+		return status;
+	}
+	return answer(s, n, slabs, n * sizeof *slabs, out);
+}
+
+static uint32_t run_free(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	uint32_t status = srv_lend_free(s->lender, s->borrower, body, count_of(s));
+
+	return status ? status : answer(s, 0, NULL, 0, out);
+}
+
+static uint32_t run_clone(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	uint32_t n = count_of(s), status;
+	struct wire_slab *slabs;
+	struct wire_clone to;
+
+	memcpy(&to, body, sizeof to);
+	if (all_zero(to.owner, sizeof to.owner))
+		return WIRE_EPROTO; /* nobody could ever free them */
+	slabs = malloc(n * sizeof *slabs);
+	status = slabs ? srv_lend_clone(s->lender, s->borrower, &to, body + sizeof to, n, s->now_ns,
+					slabs)
+		       : WIRE_EINTERNAL;
+	if (status) {
+		free(slabs);
+		return status;
+	}
+	return answer(s, n, slabs, n * sizeof *slabs, out);
+}
+
+static uint32_t run_map(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	struct srv_buffer *bufs[WIRE_MAX_FDS];
+	uint32_t n = count_of(s), status;
+
+	if (!s->is_unix)
+		return WIRE_ENOTUNIX;
+	status = srv_lend_map(s->lender, s->borrower, body, n, bufs);
+	if (status)
+		return status;
+	srv_out_head(out, &s->head, WIRE_OK, n, 0);
+	srv_out_fds(out, bufs, n);
+	return WIRE_OK;
+}
+
+static uint32_t run_stat(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	uint32_t n = count_of(s) < STAT_MAX ? count_of(s) : STAT_MAX;
+	struct wire_stat *st;
+	uint64_t ever;
+	unsigned have = srv_lend_borrowers(s->lender, &ever);
+
+	(void)body;
+	if (n > have)
+		n = have;
+	st = malloc(sizeof *st + n * sizeof(struct wire_borrower));
+	if (!st)
+		return WIRE_EINTERNAL;
+	srv_lend_stat(s->lender, s->now_ns, st);
+	n = srv_lend_stat_borrowers(s->lender, s->now_ns, (struct wire_borrower *)(st + 1), n);
+	return answer(s, n, st, sizeof *st + n * sizeof(struct wire_borrower), out);
+}
+
+static uint32_t run_ping(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	(void)body;
+	return answer(s, 0, NULL, 0, out);
+}
+
+static uint32_t run_goodbye(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	(void)body;
+	srv_lend_goodbye(s->lender, s->borrower);
+	return answer(s, 0, NULL, 0, out);
+}
+
+/* RECLAIM is not in it: only the server sends that. */
+static const struct srv_operation operations[] = {
+	[WIRE_HELLO] = {.fixed = sizeof(struct wire_hello), .run = run_hello},
+	[WIRE_READ] = {.borrower = true,
+		       .item = sizeof(struct wire_seg),
+		       .min = 1,
+		       .max = WIRE_MAX_SEGS,
+		       .run = run_read},
+	[WIRE_WRITE] = {.borrower = true,
+			.pages = true,
+			.item = sizeof(struct wire_seg),
+			.min = 1,
+			.max = WIRE_MAX_SEGS,
+			.run = run_write},
+	[WIRE_TRIM] = {.borrower = true,
+		       .item = sizeof(struct wire_seg),
+		       .min = 1,
+		       .max = WIRE_MAX_SEGS,
+		       .run = run_trim},
+	[WIRE_GRANT] = {.borrower = true,
+			.fixed = sizeof(struct wire_grant),
+			.min = 1,
+			.max = 1,
+			.run = run_grant},
+	[WIRE_FREE] = {.borrower = true,
+		       .item = sizeof(struct wire_slab),
+		       .min = 1,
+		       .max = WIRE_MAX_SLABS,
+		       .run = run_free},
+	[WIRE_CLONE] = {.borrower = true,
+			.fixed = sizeof(struct wire_clone),
+			.item = sizeof(struct wire_slab),
+			.min = 1,
+			.max = WIRE_MAX_SLABS,
+			.run = run_clone},
+	[WIRE_MAP] = {.borrower = true,
+		      .item = sizeof(struct wire_slab),
+		      .min = 1,
+		      .max = WIRE_MAX_FDS,
+		      .run = run_map},
+	[WIRE_STAT] = {.max = UINT32_MAX, .run = run_stat},
+	[WIRE_PING] = {.run = run_ping},
+	[WIRE_GOODBYE] = {.minor = 1, .borrower = true, .run = run_goodbye},
+};
+
+const struct srv_operation *srv_operation(uint16_t op)
+{
+	if (op >= sizeof operations / sizeof *operations || !operations[op].run)
+		return NULL;
+	return &operations[op];
+}

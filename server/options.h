@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* What the operator asked for. */
+#ifndef SERVER_OPTIONS_H
+#define SERVER_OPTIONS_H
+
+#include "common/options.h"
+
+#define SRV_COMMAND "infuse-memory-server"
+
+struct srv_config {
+	struct opt_list listen;
+	uint64_t size_bytes, slab_bytes, threads, max_connections;
+	uint64_t grace_ns, drain_ns, exit_idle_ns, spin_ns, hello_ns;
+	const char *name, *domain, *ready_file, *registry, *config_file;
+	bool hugepages, insecure, lazy, no_registry, quiet, verbose;
+};
+
+/*
+ * Defaults, then --config's file, then the command line. 0; 1 when help was printed; or a negative
+ * errno with the words set. May be called again: argv is only permuted.
+ */
+int srv_config_read(int argc, char **argv, struct srv_config *ret);
+
+/*
+ * [text] Fills in what depends on the machine (size, slab, threads, connections) and checks that
+ * they go together; raises the limit of descriptors.
+ */
+int srv_config_fit(struct srv_config *c, uint32_t *slabs);
+
+/* options_file.c: only what may change while the server runs. */
+int srv_config_file(const char *path, struct srv_config *c);
+
+#endif
