@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: MIT
+infuse_unit_test(core-placement unit/core_placement.c "quick;asan;tsan" 30 pagestore)
+infuse_unit_test(core-batches unit/core_batches.c "quick;asan;tsan" 120 pagestore)
