@@ -510,6 +510,12 @@ void core_closed(struct core *c, unsigned donor)
 	end_messages(c, donor, 0);
 }
 
+void core_forgive(struct core *c, uint64_t ns)
+{
+	for (unsigned i = c->slot[0].next; i; i = c->slot[i].next)
+		c->slot[i].batch->deadline_ns += ns;
+}
+
 void core_tick(struct core *c, uint64_t now_ns)
 {
 	unsigned i;

@@ -80,6 +80,8 @@ int core_submit(struct core *c, struct ps_batch *b, uint64_t now_ns);
 int core_answer(struct core *c, unsigned donor, const struct tp_done *done);
 /* The donor's connection is closed: it has failed, or it was to be cut. */
 void core_closed(struct core *c, unsigned donor);
+/* Event: nobody drove the core for so long; deadlines move by it. */
+void core_forgive(struct core *c, uint64_t ns);
 /* Ends overdue batches. */
 void core_tick(struct core *c, uint64_t now_ns);
 

@@ -67,6 +67,8 @@ int ps_submit(struct ps_port *p, struct ps_batch *b, uint64_t now_ns)
 
 	if (r)
 		return r;
+	if (p->core.inflight == 1)
+		__atomic_store_n(&p->driven_ns, now_ns, __ATOMIC_RELAXED);
 	b->port = p;
 	push(p, now_ns);
 	return 0;
@@ -75,6 +77,12 @@ int ps_submit(struct ps_port *p, struct ps_batch *b, uint64_t now_ns)
 unsigned ps_poll(struct ps_port *p, uint64_t now_ns, struct ps_batch **done, unsigned n)
 {
 	uint64_t mask = p->core.busy;
+	uint64_t idle = now_ns - __atomic_load_n(&p->driven_ns, __ATOMIC_RELAXED);
+
+	/* The caller was busy elsewhere: that is no donor's fault. */
+	if (p->core.inflight && (int64_t)idle > (int64_t)LOOK_NS)
+		core_forgive(&p->core, idle);
+	__atomic_store_n(&p->driven_ns, now_ns, __ATOMIC_RELAXED);
 
 	if (now_ns - p->looked_ns >= LOOK_NS) {
 		p->looked_ns = now_ns;
@@ -119,4 +127,5 @@ void ps_wait(struct ps_port *p, uint64_t timeout_ns)
 	t.tv_sec = (time_t)((until - now) / NSEC_PER_SEC);
 	t.tv_nsec = (long)((until - now) % NSEC_PER_SEC);
 	sys_call5(SYS_ppoll, SYS_PTR(fds), n, SYS_PTR(&t), 0, 0);
+	__atomic_store_n(&p->driven_ns, clock_ns(), __ATOMIC_RELAXED);
 }

@@ -300,3 +300,8 @@ void ps_counters(const struct ps_volume *v, struct ps_counters *ret)
 			to[k] += __atomic_load_n(&from[k], __ATOMIC_RELAXED);
 	}
 }
+
+uint32_t ps_slab_pages(const struct ps_volume *v)
+{
+	return 1u << v->map.slab_shift;
+}

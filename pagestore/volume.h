@@ -43,6 +43,7 @@ struct ps_port {
 	struct tp_conn *conn[PS_MAX_DONORS];
 	uint64_t live;      /* bit a donor: conn is open */
 	uint64_t looked_ns; /* when idle connections were polled */
+	uint64_t driven_ns; /* last poll, or end of a wait: deadlines run only while somebody looks */
 };
 
 struct ps_volume {

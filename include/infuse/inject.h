@@ -26,6 +26,12 @@ extern "C" {
 
 #define INJECT_PAGE_SIZE 4096u
 
+#if defined(__GNUC__)
+#define INJECT_API __attribute__((visibility("default")))
+#else
+#define INJECT_API
+#endif
+
 struct inject_heap;
 
 enum inject_mode {
@@ -72,39 +78,38 @@ struct inject_options {
 };
 
 /* Blocks: connects to the donors. -EPERM: no userfaultfd here; the words say what would help. */
-int inject_open(const struct inject_options *o, struct inject_heap **ret);
+INJECT_API int inject_open(const struct inject_options *o, struct inject_heap **ret);
 
 /* Gives all memory back; pointers into the heap are dead. Takes NULL. */
-void inject_close(struct inject_heap *h);
+INJECT_API void inject_close(struct inject_heap *h);
 
 /*
  * Zeroed memory, aligned to a page, and to 2 MiB from 2 MiB on. The donors' memory is taken now:
  * -ENOSPC says how much there is; -ENOMEM: heap_bytes is used up.
  */
-int inject_alloc(struct inject_heap *h, size_t bytes, void **ret);
+INJECT_API int inject_alloc(struct inject_heap *h, size_t bytes, void **ret);
 
 /* p as inject_alloc() gave it. -EINVAL when it is not. No other thread may touch it meanwhile. */
-int inject_free(struct inject_heap *h, void *p);
+INJECT_API int inject_free(struct inject_heap *h, void *p);
 
 /* The whole pages in [p, p + bytes) read as zeros from now on. */
-int inject_discard(struct inject_heap *h, void *p, size_t bytes);
+INJECT_API int inject_discard(struct inject_heap *h, void *p, size_t bytes);
 
 enum inject_advice {
 	INJECT_NORMAL,     /* prefetch by what is seen */
 	INJECT_SEQUENTIAL, /* prefetch from the first fault on */
 	INJECT_RANDOM,     /* never prefetch here */
 	INJECT_WILLNEED,   /* start to fetch now; does not wait */
-	INJECT_COLD,       /* evict first */
 };
-int inject_advise(struct inject_heap *h, void *p, size_t bytes, enum inject_advice advice);
+INJECT_API int inject_advise(struct inject_heap *h, void *p, size_t bytes, enum inject_advice advice);
 
 /*
  * Makes the pages of [p, p + bytes) local and keeps them so until inject_unpin(); pins nest. Blocks
  * until they are. -ENOSPC when that would pin more than three quarters of the local cache; -EIO,
  * -ETIMEDOUT, -EBADMSG when a donor failed: this is the way to get a fault's error as a value.
  */
-int inject_pin(struct inject_heap *h, const void *p, size_t bytes);
-int inject_unpin(struct inject_heap *h, const void *p, size_t bytes);
+INJECT_API int inject_pin(struct inject_heap *h, const void *p, size_t bytes);
+INJECT_API int inject_unpin(struct inject_heap *h, const void *p, size_t bytes);
 
 struct inject_stats {
 	uint64_t allocated_bytes;  /* by inject_alloc() */
@@ -124,13 +129,13 @@ struct inject_stats {
 	uint64_t fault_ns;         /* time in fault handling */
 	uint64_t latency_ns[32];   /* histogram of faults: [i] counts 2^i..2^(i+1) ns */
 };
-int inject_stats(struct inject_heap *h, struct inject_stats *ret);
+INJECT_API int inject_stats(struct inject_heap *h, struct inject_stats *ret);
 
 /* The words of this thread's last error. */
-const char *inject_error(void);
+INJECT_API const char *inject_error(void);
 
 /* The library's version, "0.1.0". */
-const char *inject_version(void);
+INJECT_API const char *inject_version(void);
 
 #ifdef __cplusplus
 }

@@ -45,6 +45,9 @@ int ps_open(const struct ps_options *o, struct ps_volume **ret);
 /* Gives the slabs back (GOODBYE) and frees everything. Takes NULL. Blocks shortly, bounded. */
 void ps_close(struct ps_volume *v);
 
+/* Pages in a slab: what ps_reserve() takes and ps_release() frees at once. Constant. */
+uint32_t ps_slab_pages(const struct ps_volume *v);
+
 /* i < options.ports. The volume owns it. */
 struct ps_port *ps_port(struct ps_volume *v, unsigned i);
 

@@ -11,7 +11,9 @@
 #include "common/memory.h"
 #include "common/parse.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <string.h>
@@ -73,6 +75,20 @@ static int split_host(const struct tp_addr *a, const char *s, char *host, size_t
 	return 0;
 }
 
+static bool resolve_number(struct tp_addr *a, const char *host, uint16_t port)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
+	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+	bool four = inet_pton(AF_INET, host, &in.sin_addr) == 1;
+
+	if (!four && inet_pton(AF_INET6, host, &in6.sin6_addr) != 1)
+		return false;
+	a->family = four ? AF_INET : AF_INET6;
+	a->len = four ? sizeof in : sizeof in6;
+	memcpy(a->sockaddr, four ? (void *)&in : (void *)&in6, a->len);
+	return true;
+}
+
 static int resolve_host(struct tp_addr *a, const char *s)
 {
 	static const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
@@ -87,6 +103,9 @@ static int resolve_host(struct tp_addr *a, const char *s)
 	if (parse_u64(port, 1, 65535, &number))
 		return err_fail(-EINVAL, "donor '%s': port '%s' is not between 1 and 65535",
 				a->text, port);
+	/* A fork's child or a preloaded program must not meet the resolver's malloc. */
+	if (resolve_number(a, host, (uint16_t)number))
+		return 0;
 	r = getaddrinfo(host, port, &hints, &found);
 	if (r)
 		return err_fail(-EADDRNOTAVAIL, "donor '%s': host '%s': %s", a->text, host,

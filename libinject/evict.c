@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Evictions. A page is taken out atomically, so that no write can be missed: moved out
+ * (UFFDIO_MOVE), or write-protected, copied and dropped where moving can't be done (after a fork)
+ * or does not pay (single pages while several threads run). Its bytes wait in a staging tray: clean
+ * ones (same hash as the stored page) are forgotten at once, dirty ones are written back a tray at
+ * a time while the next faults go on, and a fault finds them there.
+ */
+#include "libinject/page.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+#define MOVE_RUN 8u /* from so many neighbours on, moving wins also with several threads */
+
+/* Victims of one round and how each went. */
+struct round {
+	uint32_t page[TRAY_FRAMES];
+	int8_t taken[TRAY_FRAMES]; /* 1: in its frame; 0: gone (a hole); -1: can't be taken */
+	bool mapped[TRAY_FRAMES];  /* copied: still to be dropped */
+	unsigned count;
+	unsigned frame; /* of the first */
+};
+
+static bool is_evictable(struct inject_heap *h, uint32_t page, uint32_t word)
+{
+	if (page_state(word) != PG_LOCAL)
+		return false; /* a stale entry of the queue */
+	if (word & PG_REF) {
+		page_flag(h, page, 0, PG_REF);
+		residency_push(h, page);
+		return false;
+	}
+	if (word & PG_WRITING || __atomic_load_n(&h->pins[page], __ATOMIC_SEQ_CST)) {
+		residency_push(h, page);
+		return false;
+	}
+	return true;
+}
+
+/* Claims up to `most` victims, oldest first, sorted by address. */
+static void victims_claim(struct inject_heap *h, struct round *v, unsigned most)
+{
+	unsigned looks = 2 * h->res.count + 64;
+
+	v->count = 0;
+	while (v->count < most && looks--) {
+		uint32_t page = residency_pop(h), word;
+		unsigned at;
+
+		if (page == NO_PAGE)
+			break;
+		word = page_load(h, page);
+		if (!is_evictable(h, page, word))
+			continue;
+		if (!page_claim(h, page, word, page_word(PG_TAKING, word & PG_KEEP, 0))) {
+			residency_push(h, page);
+			continue;
+		}
+		/* A pin that came in between saw a local page and relies on it. */
+		if (__atomic_load_n(&h->pins[page], __ATOMIC_SEQ_CST)) {
+			page_become(h, page, PG_LOCAL, 0, 0);
+			residency_push(h, page);
+			continue;
+		}
+		for (at = v->count++; at && v->page[at - 1] > page; at--)
+			v->page[at] = v->page[at - 1];
+		v->page[at] = page;
+	}
+}
+
+/* Write-protects and copies; the page is dropped later, many at a time. */
+static int take_by_copy(struct port *p, struct round *v, unsigned i)
+{
+	struct inject_heap *h = p->heap;
+	unsigned char *from = page_address(h, v->page[i]);
+	size_t done;
+	int r = uffd_protect(h->uffd, from, PAGE, true);
+
+	if (!r)
+		r = uffd_copy(h->uffd, frame_address(p, v->frame + i), from, PAGE, &done);
+	if (r) {
+		uffd_protect(h->uffd, from, PAGE, false);
+		return -1;
+	}
+	v->mapped[i] = true;
+	return 1;
+}
+
+/* Takes the run [first, first + count) of neighbours out. */
+static void take_run(struct port *p, struct round *v, unsigned first, unsigned count)
+{
+	struct inject_heap *h = p->heap;
+	bool move = h->caps.move && (count >= MOVE_RUN || !atomic_load_explicit(
+								  &h->crowded, memory_order_relaxed));
+
+	for (unsigned i = first; i < first + count;) {
+		size_t done = 0;
+		int r = -EINVAL;
+
+		if (move)
+			r = uffd_move(h->uffd, frame_address(p, v->frame + i),
+				      page_address(h, v->page[i]), (first + count - i) * PAGE, &done);
+		for (size_t k = 0; k < done / PAGE; k++)
+			v->taken[i++] = 1;
+		if (i == first + count)
+			break;
+		if (r == -ENOENT)
+			v->taken[i] = 0;
+		else if (r == -EBUSY && !h->forked)
+			v->taken[i] = -1; /* pinned by the kernel, for I/O that is under way */
+		else
+			v->taken[i] = (int8_t)take_by_copy(p, v, i);
+		i++;
+	}
+}
+
+static void drop_copied(struct inject_heap *h, const struct round *v)
+{
+	struct iovec iov[TRAY_FRAMES];
+	unsigned n = 0;
+	long r = -ENOSYS;
+
+	for (unsigned i = 0; i < v->count; i++) {
+		struct iovec *last = n ? &iov[n - 1] : NULL;
+		unsigned char *at = page_address(h, v->page[i]);
+
+		if (!v->mapped[i])
+			continue;
+		if (last && (unsigned char *)last->iov_base + last->iov_len == at)
+			last->iov_len += PAGE;
+		else
+			iov[n++] = (struct iovec){at, PAGE};
+	}
+	/* One interrupt of the other cores for all of them (on oneself: Linux 6.13). */
+	if (n > 1 && h->self_fd >= 0) {
+		size_t want = 0;
+
+		for (unsigned i = 0; i < n; i++)
+			want += iov[i].iov_len;
+		r = sys_call5(SYS_process_madvise, h->self_fd, SYS_PTR(iov), n, MADV_DONTNEED, 0);
+		if (r == (long)want)
+			return;
+	}
+	for (unsigned i = 0; i < n; i++)
+		sys_call3(SYS_madvise, SYS_PTR(iov[i].iov_base), (long)iov[i].iov_len, MADV_DONTNEED);
+}
+
+static bool is_clean(const struct inject_heap *h, uint32_t page, const void *bytes, uint64_t *hash)
+{
+	uint64_t stored = ps_page_hash(h->volume, page);
+
+	*hash = 0;
+	if (!stored)
+		return ps_page_is_zero(bytes);
+	*hash = ps_hash(bytes);
+	return *hash == stored;
+}
+
+/* The bytes are out: forget what is clean, collect what is dirty. */
+static void round_settle(struct port *p, const struct round *v)
+{
+	struct inject_heap *h = p->heap;
+	struct op *op = p->out;
+
+	for (unsigned i = 0; i < v->count; i++) {
+		unsigned frame = v->frame + i;
+		uint32_t page = v->page[i];
+		uint64_t hash;
+
+		if (v->taken[i] < 0) {
+			page_become(h, page, PG_LOCAL, 0, 0);
+			residency_push(h, page);
+			frame_put(p, frame, false);
+			continue;
+		}
+		atomic_fetch_sub(&h->res.resident, 1);
+		if (!v->taken[i]) {
+			/* Nothing was mapped: the program dropped it by a raw system call. */
+			ps_discard(h->volume, page, 1);
+			page_become(h, page, PG_ABSENT, 0, 0);
+			frame_put(p, frame, false);
+		} else if (is_clean(h, page, frame_address(p, frame), &hash)) {
+			page_become(h, page, PG_ABSENT, 0, 0);
+			frame_put(p, frame, true);
+			COUNT(h, pages_clean, 1);
+		} else {
+			unsigned at = op->count++;
+
+			op->page[at] = page;
+			op->frame[at] = (uint16_t)frame;
+			op->hash[at] = hash ? hash : ps_hash(frame_address(p, frame));
+			p->frame_op[frame] = (uint32_t)(op - p->ops) * TRAY_FRAMES + at;
+			page_become(h, page, PG_STAGED, 0, p->index * PORT_FRAMES + frame);
+		}
+	}
+}
+
+static bool out_open(struct port *p)
+{
+	int tray;
+
+	if (p->out)
+		return true;
+	tray = frames_take_out_tray(p);
+	if (tray < 0)
+		return false;
+	p->out = op_get(p);
+	if (!p->out) {
+		for (unsigned f = 0; f < TRAY_FRAMES; f++)
+			frame_put(p, (unsigned)tray * TRAY_FRAMES + f, false);
+		return false;
+	}
+	p->out->kind = OP_OUT;
+	p->out_tray = (unsigned)tray;
+	p->out_next = 0;
+	return true;
+}
+
+/* Write-backs this long are worth a message; small caches can't wait for so many. */
+static unsigned out_batch(const struct inject_heap *h)
+{
+	int64_t n = atomic_load_explicit(&h->res.limit, memory_order_relaxed) / 16;
+
+	return n < 1 ? 1 : n > 32 ? 32 : (unsigned)n;
+}
+
+unsigned evict(struct port *p, unsigned most, uint64_t now)
+{
+	struct inject_heap *h = p->heap;
+	struct round v;
+	unsigned taken = 0;
+
+	if (!out_open(p))
+		return 0;
+	if (most > TRAY_FRAMES - p->out_next)
+		most = TRAY_FRAMES - p->out_next;
+	victims_claim(h, &v, most);
+	v.frame = p->out_tray * TRAY_FRAMES + p->out_next;
+	for (unsigned i = 0; i < v.count; i++)
+		v.mapped[i] = false;
+	for (unsigned i = 0; i < v.count;) {
+		unsigned n = 1;
+
+		while (i + n < v.count && v.page[i + n] == v.page[i] + n)
+			n++;
+		take_run(p, &v, i, n);
+		i += n;
+	}
+	drop_copied(h, &v);
+	round_settle(p, &v);
+	for (unsigned i = 0; i < v.count; i++)
+		taken += v.taken[i] >= 0;
+	p->out_next += v.count;
+	if (p->out->count >= out_batch(h) || p->out_next == TRAY_FRAMES)
+		out_flush(p, now);
+	return taken;
+}
+
+bool out_forget(struct port *p, uint32_t page)
+{
+	uint32_t word = page_load(p->heap, page), item;
+	unsigned frame = page_where(word) % PORT_FRAMES;
+	struct op *op;
+
+	item = p->frame_op[frame];
+	op = &p->ops[item / TRAY_FRAMES];
+	if (op != p->out)
+		return false;
+	assert(op->page[item % TRAY_FRAMES] == page);
+	op->page[item % TRAY_FRAMES] = NO_PAGE;
+	frame_put(p, frame, true);
+	return true;
+}

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A fault's way: claim the page, send the request, evict while waiting, receive into staging,
+ * install, return. The same code runs in the faulting thread (SIGBUS mode) and in handlers.
+ */
+#include "libinject/page.h"
+#include "common/clock.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NAP_NS       (200 * NSEC_PER_USEC) /* somebody else may take our answer in: look again */
+#define YIELD_AFTER  16u
+#define STUCK_NS     (10 * NSEC_PER_SEC)
+#define SPARE_TRAYS  5u /* for demand fetches and evictions, when prefetching */
+
+void heap_failure(struct inject_heap *h, const void *address, int error, int donor)
+{
+	const char *name = donor >= 0 ? ps_donor_name(h->volume, donor) : "(none)";
+	const char *why = error == -EIO		? "the donor is gone or refuses"
+			  : error == -ETIMEDOUT ? "the donor did not answer in time"
+			  : error == -EBADMSG	? "the donor sent wrong bytes"
+						: "unexpected error";
+	char text[384];
+	struct inject_failure f = {
+		.address = address,
+		.error = error,
+		.donor = name,
+		.heap = h->name,
+		.text = text,
+	};
+	int n;
+
+	if (address)
+		n = snprintf(text, sizeof text,
+			     "infuse: heap '%s': the page at %p is lost: donor %s: %s (%s)", h->name,
+			     address, name, why, strerrorname_np(-error));
+	else
+		n = snprintf(text, sizeof text,
+			     "infuse: heap '%s': pages written back are lost: donor %s: %s (%s)",
+			     h->name, name, why, strerrorname_np(-error));
+	if (h->failed)
+		h->failed(&f, h->failed_arg);
+	text[n < (int)sizeof text - 1 ? n : (int)sizeof text - 2] = '\n';
+	sys_call3(SYS_write, 2, SYS_PTR(text), (n < (int)sizeof text - 1 ? n : (int)sizeof text - 2) + 1);
+	/* No page of the right bytes can be had: nothing the program does from here is right. */
+	sys_call1(SYS_exit_group, 128 + 7 /* as if by SIGBUS */);
+}
+
+/* Called without locks: a write-back that failed is told by whoever found out. */
+static void port_unlock(struct port *p)
+{
+	int status = p->failed_status, donor = p->failed_donor;
+
+	p->failed_status = 0;
+	lock_drop(&p->lock);
+	if (status)
+		heap_failure(p->heap, NULL, status, donor);
+}
+
+/* Between two looks at what somebody else, or the network, has to do. */
+static void pause_for(struct inject_heap *h, struct port *p, unsigned round, uint64_t start)
+{
+	if (round < 4) {
+		cpu_relax();
+	} else if (!p || clock_ns() - start < h->spin_ns) {
+		/* Gives way when the core is wanted. */
+		if (round % YIELD_AFTER == 0)
+			sys_call0(SYS_sched_yield);
+	} else {
+		ps_wait(p->ps, NAP_NS);
+	}
+}
+
+void page_settle(struct inject_heap *h, uint32_t page, uint32_t word)
+{
+	uint64_t start = clock_ns();
+	struct port *p = NULL;
+
+	if (page_state(word) == PG_FETCH)
+		p = h->port[page_where(word)];
+	else if (page_state(word) == PG_STAGED || word & PG_WRITING)
+		p = h->port[page_where(word) / PORT_FRAMES];
+	for (unsigned round = 0; page_load(h, page) == word; round++) {
+		if (p && lock_try(&p->lock)) {
+			port_poll(p, clock_ns());
+			port_unlock(p);
+			if (page_load(h, page) != word)
+				break;
+		}
+		if (!p && round > 64)
+			sys_call0(SYS_sched_yield);
+		pause_for(h, p, round, start);
+		if (clock_ns() - start > h->deadline_ns + STUCK_NS)
+			heap_failure(h, page_address(h, page), -ETIMEDOUT, -1);
+	}
+}
+
+unsigned fetch_ahead(struct port *p, const struct prefetch_run *run, uint64_t now)
+{
+	struct inject_heap *h = p->heap;
+	int64_t limit = atomic_load_explicit(&h->res.limit, memory_order_relaxed);
+	uint32_t count = run->count;
+	int64_t page = run->page;
+	int32_t step = run->stride;
+	struct op *op;
+	int frame;
+
+	if (count > limit / 4)
+		count = (uint32_t)(limit / 4);
+	if (!count || trays_idle(p) < SPARE_TRAYS)
+		return 0;
+	if (step == -1) {
+		page -= count - 1;
+		step = 1;
+	}
+	op = op_get(p);
+	if (!op)
+		return 0;
+	for (uint32_t i = 0; i < count; i++, page += step) {
+		uint32_t word;
+
+		if (page < 0 || page >= h->pages)
+			continue;
+		word = page_load(h, (uint32_t)page);
+		if (page_state(word) == PG_ABSENT && !(word & PG_RANDOM) &&
+		    page_claim(h, (uint32_t)page, word,
+			       page_word(PG_FETCH, word & PG_KEEP, p->index)))
+			op->page[op->count++] = (uint32_t)page;
+	}
+	frame = op->count ? frames_take_window(p, op->count) : -1;
+	if (frame < 0) {
+		for (unsigned i = 0; i < op->count; i++)
+			page_become(h, op->page[i], PG_ABSENT, 0, 0);
+		op_put(p, op);
+		return 0;
+	}
+	for (unsigned i = 0; i < op->count; i++)
+		op->frame[i] = (uint16_t)(frame + (int)i);
+	count = op->count;
+	atomic_fetch_add(&h->res.resident, count);
+	COUNT(h, prefetched, count);
+	op_fetch(p, op, now);
+	return count;
+}
+
+/* p's lock held. */
+static void prefetch(struct port *p, uint32_t page, uint64_t now)
+{
+	struct inject_heap *h = p->heap;
+	struct prefetch_run run[PREFETCH_RUNS];
+	uint64_t hits;
+	unsigned n;
+
+	if (page_load(h, page) & PG_RANDOM || !lock_try(&h->prefetch_lock))
+		return;
+	hits = h->prefetch.hits;
+	n = h->prefetcher->fault(&h->prefetch, page, run);
+	hits = h->prefetch.hits - hits;
+	lock_drop(&h->prefetch_lock);
+	if (hits)
+		COUNT(h, prefetch_hits, hits);
+	for (unsigned i = 0; i < n; i++)
+		fetch_ahead(p, &run[i], now);
+}
+
+/* p's lock held on entry and exit, dropped while frames are waited for. */
+void make_room(struct port *p, uint64_t now)
+{
+	struct inject_heap *h = p->heap;
+	uint64_t start = now;
+
+	for (unsigned round = 0;; round++) {
+		int64_t over = atomic_load(&h->res.resident) - atomic_load(&h->res.limit);
+		unsigned batch = atomic_load_explicit(&h->crowded, memory_order_relaxed) ? 32 : 1;
+		unsigned n;
+
+		if (over <= 0)
+			return;
+		if ((int64_t)batch > atomic_load(&h->res.limit) / 8)
+			batch = 1;
+		n = evict(p, over < (int64_t)batch ? batch : over < 64 ? (unsigned)over : 64, now);
+		if (n)
+			continue;
+		/* All frames are on their way, or all pages are pinned or in flight. */
+		if (!p->in_flight || now - start > h->deadline_ns)
+			return;
+		if (!port_poll(p, now)) {
+			port_unlock(p);
+			pause_for(h, p, round, start);
+			lock_take(&p->lock);
+		}
+		now = clock_ns();
+	}
+}
+
+/* The page is claimed by us and its request is on the way. */
+static int fetch_await(struct port *p, struct waiter *w)
+{
+	struct inject_heap *h = p->heap;
+	uint64_t start = clock_ns(), now = start;
+
+	for (unsigned round = 0; !w->done; round++) {
+		if (!port_poll(p, now) && !w->done) {
+			port_unlock(p);
+			pause_for(h, p, round, start);
+			lock_take(&p->lock);
+		}
+		now = clock_ns();
+	}
+	return w->status;
+}
+
+static int fetch_demand(struct inject_heap *h, struct port *p, uint32_t page, int *donor)
+{
+	uint64_t now = clock_ns();
+	struct waiter w = {.donor = -1};
+	uint32_t word;
+	struct op *op = NULL;
+	int frame, r = -EAGAIN;
+
+	lock_take(&p->lock);
+	port_poll(p, now);
+	word = page_load(h, page);
+	if (page_state(word) != PG_ABSENT)
+		goto out;
+	op = op_get(p);
+	frame = op ? frame_take(p) : -1;
+	if (frame < 0) {
+		if (op)
+			op_put(p, op);
+		if (!p->in_flight)
+			out_flush(p, now);
+		port_unlock(p);
+		ps_wait(p->ps, NAP_NS);
+		return -EAGAIN;
+	}
+	if (!page_claim(h, page, word, page_word(PG_FETCH, word & PG_KEEP, p->index))) {
+		frame_put(p, (unsigned)frame, true);
+		op_put(p, op);
+		goto out;
+	}
+	if (!ps_page_hash(h->volume, page))
+		COUNT(h, faults_zero, 1);
+	atomic_fetch_add(&h->res.resident, 1);
+	op->page[0] = page;
+	op->frame[0] = (uint16_t)frame;
+	op->count = 1;
+	op->waiter = &w;
+	op_fetch(p, op, now);
+	prefetch(p, page, now);
+	make_room(p, now);
+	r = fetch_await(p, &w);
+	*donor = w.donor;
+out:
+	port_unlock(p);
+	return r;
+}
+
+/* The page is in a staging frame: copy it back. */
+static int steal_staged(struct inject_heap *h, struct port *mine, uint32_t page, uint32_t word)
+{
+	struct port *p = h->port[page_where(word) / PORT_FRAMES];
+	unsigned frame = page_where(word) % PORT_FRAMES;
+	size_t done;
+	int r = -EAGAIN;
+
+	lock_take(&p->lock);
+	if (!page_claim(h, page, word, page_word(PG_TAKING, word & PG_KEEP, page_where(word))))
+		goto out;
+	r = uffd_copy(h->uffd, page_address(h, page), frame_address(p, frame), PAGE, &done);
+	if (r) {
+		page_become(h, page, PG_STAGED, 0, page_where(word));
+		goto out;
+	}
+	atomic_fetch_add(&h->res.resident, 1);
+	COUNT(h, faults_staged, 1);
+	if (out_forget(p, page))
+		page_become(h, page, PG_LOCAL, PG_REF, 0);
+	else
+		page_become(h, page, PG_LOCAL, PG_REF | PG_WRITING, page_where(word));
+	residency_push(h, page);
+out:
+	port_unlock(p);
+	if (!r) {
+		lock_take(&mine->lock);
+		make_room(mine, clock_ns());
+		port_unlock(mine);
+	}
+	return r;
+}
+
+/* The page is on its way for somebody else, or was asked ahead: ask on ahead, then wait. */
+static void join_fetch(struct inject_heap *h, struct port *p, uint32_t page, uint32_t word)
+{
+	uint64_t now = clock_ns();
+
+	COUNT(h, faults_shared, 1);
+	lock_take(&p->lock);
+	if (page_load(h, page) == word) {
+		prefetch(p, page, now);
+		make_room(p, now);
+	}
+	port_unlock(p);
+	page_settle(h, page, word);
+}
+
+static void count_fault(struct inject_heap *h, uint64_t start)
+{
+	uint64_t ns = clock_ns() - start;
+	unsigned bucket = ns ? 63 - (unsigned)__builtin_clzll(ns) : 0;
+
+	COUNT(h, faults, 1);
+	COUNT(h, fault_ns, ns);
+	COUNT(h, latency[bucket < 32 ? bucket : 31], 1);
+}
+
+int fault_resolve(struct inject_heap *h, unsigned port, uint32_t page, int *donor)
+{
+	struct port *p = h->port[port];
+	uint64_t start = clock_ns();
+	bool waited = false;
+	int r;
+
+	*donor = -1;
+	for (;;) {
+		uint32_t word = page_load(h, page);
+
+		switch (page_state(word)) {
+		case PG_UNUSED:
+			return -EFAULT;
+		case PG_LOCAL:
+			/* Somebody was faster; or it was write-protected by an eviction that gave
+			 * up. Unprotecting wakes whoever waits. */
+			if (!waited) {
+				uffd_protect(h->uffd, page_address(h, page), PAGE, false);
+				return 0;
+			}
+			count_fault(h, start);
+			return 0;
+		case PG_ABSENT:
+			waited = true;
+			r = fetch_demand(h, p, page, donor);
+			break;
+		case PG_STAGED:
+			waited = true;
+			r = steal_staged(h, p, page, word);
+			break;
+		case PG_FETCH:
+			if (!waited)
+				join_fetch(h, p, page, word);
+			else
+				page_settle(h, page, word);
+			waited = true;
+			r = -EAGAIN;
+			break;
+		case PG_TAKING:
+			page_settle(h, page, word);
+			r = -EAGAIN;
+			break;
+		default:
+			return -EFAULT;
+		}
+		if (r && r != -EAGAIN)
+			return r;
+	}
+}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Handler threads, one pinned to each core, all reading one userfaultfd: the one on the faulting
+ * thread's core needs no wake-up of another. Raw ones (for the preload library) are bare clone()s
+ * that share their creator's TLS block, so they use no libc call that writes to it; they have a
+ * descriptor table of their own, so that a program that closes what it does not know goes on.
+ */
+#include "libinject/page.h"
+#include "common/error.h"
+#include "common/memory.h"
+#include "libinject/runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#define STACK_BYTES  (128u << 10)
+#define START_FAILED 0x80000000u
+#define START_WAIT_S 60
+
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
+/* A thread that touched memory which is not allocated gets the signal the kernel would send. */
+static void segv_send(pid_t thread, void *address)
+{
+	siginfo_t info = {0};
+
+	info.si_signo = SIGSEGV;
+	info.si_code = SEGV_MAPERR;
+	info.si_addr = address;
+	sys_call4(SYS_rt_tgsigqueueinfo, sys_call0(SYS_getpid), thread, SIGSEGV, SYS_PTR(&info));
+}
+
+static void handle(struct inject_heap *h, unsigned index, const struct uffd_msg *m)
+{
+	unsigned char *at = (unsigned char *)(uintptr_t)m->arg.pagefault.address;
+	uint32_t thread = m->arg.pagefault.feat.ptid, first = 0;
+	int donor, r;
+
+	if (m->event != UFFD_EVENT_PAGEFAULT)
+		return;
+	if (at >= h->control_page && at < h->control_page + PAGE) {
+		if (!atomic_load(&h->stopping))
+			request_serve(h, index);
+		uffd_zero(h->uffd, h->control_page);
+		return;
+	}
+	if (!heap_contains(h, at))
+		return;
+	if (!atomic_compare_exchange_strong(&h->first_thread, &first, thread) && first != thread)
+		atomic_store_explicit(&h->crowded, true, memory_order_relaxed);
+	r = fault_resolve(h, index, page_of(h, at), &donor);
+	if (r == -EFAULT)
+		segv_send((pid_t)thread, at);
+	else if (r)
+		heap_failure(h, at, r, donor);
+}
+
+static void handler_loop(struct inject_heap *h, unsigned index)
+{
+	struct uffd_msg m;
+
+	/* One message at a time: the next may be read by another core. */
+	while (!atomic_load(&h->stopping))
+		if (sys_call3(SYS_read, h->uffd, SYS_PTR(&m), sizeof m) == sizeof m)
+			handle(h, index, &m);
+}
+
+/* To the index-th core this process may use. */
+static void pin_to_core(unsigned index)
+{
+	unsigned long mask[128] = {0}, one[128] = {0};
+	long bytes = sys_call3(SYS_sched_getaffinity, 0, sizeof mask, SYS_PTR(mask));
+	unsigned seen = 0, cores = 0;
+
+	for (unsigned i = 0; bytes > 0 && i < sizeof mask * 8; i++)
+		cores += mask[i / 64] >> i % 64 & 1;
+	for (unsigned i = 0; cores && i < sizeof mask * 8; i++) {
+		if (!(mask[i / 64] >> i % 64 & 1) || seen++ != index % cores)
+			continue;
+		one[i / 64] = 1ul << i % 64;
+		sys_call3(SYS_sched_setaffinity, 0, bytes, SYS_PTR(one));
+		return;
+	}
+}
+
+static void started(struct inject_heap *h, int error)
+{
+	if (error) {
+		h->start_error = error;
+		snprintf(h->start_text, sizeof h->start_text, "%s", err_text());
+		atomic_store(&h->handlers_up, START_FAILED);
+	} else {
+		atomic_fetch_add(&h->handlers_up, 1);
+	}
+	sys_call3(SYS_futex, SYS_PTR(&h->handlers_up), FUTEX_WAKE_PRIVATE, 64);
+}
+
+static void *pthread_handler(void *arg)
+{
+	struct handler_seat *seat = arg;
+
+	pin_to_core(seat->index);
+	started(seat->heap, 0);
+	handler_loop(seat->heap, seat->index);
+	return NULL;
+}
+
+/* Keeps standard error (a lost donor must be told) and the device; everything else is closed. */
+static void own_descriptors(struct inject_heap *h)
+{
+	int null = (int)sys_call4(SYS_openat, AT_FDCWD, SYS_PTR("/dev/null"), O_RDWR, 0);
+
+	for (int fd = 0; fd < 2 && null >= 0; fd++)
+		sys_call3(SYS_dup3, null, fd, 0);
+	if (h->dev_fd > 3)
+		sys_call3(SYS_close_range, 3, h->dev_fd - 1, 0);
+	sys_call3(SYS_close_range, (h->dev_fd >= 3 ? h->dev_fd : 2) + 1, ~0u, 0);
+}
+
+static int raw_clone(struct inject_heap *h, unsigned index);
+
+static int raw_handler(void *arg)
+{
+	struct handler_seat *seat = arg;
+	struct inject_heap *h = seat->heap;
+	uint64_t all = ~0ull;
+	int r = 0;
+
+	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, SYS_PTR(&all), 0, 8);
+	sys_call5(SYS_prctl, PR_SET_NAME, SYS_PTR("infuse-fault"), 0, 0, 0);
+	pin_to_core(seat->index);
+	if (!seat->index) {
+		own_descriptors(h);
+		r = heap_attach(h, h->child);
+		for (unsigned i = 1; !r && i < h->ports; i++)
+			r = raw_clone(h, i);
+	}
+	started(h, r);
+	if (!r)
+		handler_loop(h, seat->index);
+	sys_call1(SYS_exit, 0);
+	return 0;
+}
+
+static int raw_clone(struct inject_heap *h, unsigned index)
+{
+	unsigned char *top = h->stacks + (size_t)(index + 1) * STACK_BYTES;
+	int flags = CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+
+	/* The first gets a table of its own, which the others share. */
+	if (index)
+		flags |= CLONE_FILES;
+	if (clone(raw_handler, top, flags, &h->seat[index]) < 0)
+		return err_fail(-EAGAIN, "can't start a handler thread");
+	return 0;
+}
+
+/* The creator only waits: the handlers use its TLS block until they are up. */
+static int handlers_await(struct inject_heap *h)
+{
+	struct timespec limit = {.tv_sec = START_WAIT_S};
+
+	for (;;) {
+		uint32_t up = atomic_load(&h->handlers_up);
+
+		if (up & START_FAILED)
+			return err_fail(h->start_error, "%s", h->start_text);
+		if (up == h->ports)
+			return 0;
+		if (sys_call4(SYS_futex, SYS_PTR(&h->handlers_up), FUTEX_WAIT_PRIVATE, up,
+			      SYS_PTR(&limit)) == -ETIMEDOUT)
+			return err_fail(-ETIMEDOUT, "handler threads did not start");
+	}
+}
+
+static int start_raw(struct inject_heap *h)
+{
+	int r;
+
+	if (!h->stacks)
+		h->stacks = mem_map((size_t)h->ports * STACK_BYTES);
+	if (!h->stacks)
+		return err_fail(-ENOMEM, "no memory for handler threads");
+	r = raw_clone(h, 0);
+	return r ? r : handlers_await(h);
+}
+
+static int start_pthreads(struct inject_heap *h)
+{
+	for (unsigned i = 0; i < h->ports; i++) {
+		pthread_t t;
+		int r = pthread_create(&t, NULL, pthread_handler, &h->seat[i]);
+
+		if (r)
+			return err_fail(-r, "can't start a handler thread: %s", strerror(r));
+		h->threads[i] = t;
+	}
+	return handlers_await(h);
+}
+
+int handlers_start(struct inject_heap *h, bool child)
+{
+	uint64_t signals;
+	int r;
+
+	h->child = child;
+	for (unsigned i = 0; i < h->ports; i++)
+		h->seat[i] = (struct handler_seat){h, i};
+	signals = signals_block();
+	if (h->raw) {
+		r = start_raw(h);
+	} else {
+		r = heap_attach(h, child);
+		if (!r && h->mode == INJECT_MODE_HANDLER)
+			r = start_pthreads(h);
+	}
+	signals_restore(signals);
+	return r;
+}
+
+void handlers_stop(struct inject_heap *h)
+{
+	if (h->mode != INJECT_MODE_HANDLER)
+		return;
+	atomic_store(&h->stopping, true);
+	for (unsigned i = 0; i < h->ports && h->threads[i]; i++) {
+		/* Each touch is one message, and ends one of them. */
+		(void)*(volatile unsigned char *)h->control_page;
+		sys_call3(SYS_madvise, SYS_PTR(h->control_page), PAGE, 4 /* MADV_DONTNEED */);
+	}
+	for (unsigned i = 0; i < h->ports && h->threads[i]; i++)
+		pthread_join(h->threads[i], NULL);
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* inject_open(): finds donors when the caller names none. Apart, because it needs the registry. */
+#include "libinject/runtime.h"
+#include "common/error.h"
+#include "registry/donors.h"
+
+#include <errno.h>
+#include <infuse/pagestore.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Words of $INFUSE_DONOR, in copy. */
+static unsigned donors_from_environment(char *copy, size_t len, const char **donor)
+{
+	const char *env = getenv("INFUSE_DONOR");
+	unsigned n = 0;
+	char *save;
+
+	snprintf(copy, len, "%s", env ? env : "");
+	for (char *w = strtok_r(copy, " ", &save); w && n < PS_MAX_DONORS; w = strtok_r(NULL, " ", &save))
+		donor[n++] = w;
+	return n;
+}
+
+int inject_open(const struct inject_options *o, struct inject_heap **ret)
+{
+	struct inject_options full = *o;
+	const char *donor[PS_MAX_DONORS];
+	char copy[4096];
+	struct known_donors list = {0};
+	int r;
+
+	if (o->size != sizeof *o || o->donors)
+		return heap_open(o, 0, ret);
+	full.donors = donor;
+	full.donors_count = donors_from_environment(copy, sizeof copy, donor);
+	if (!full.donors_count) {
+		r = donors_known(NULL, &list);
+		if (r)
+			return r;
+		for (unsigned i = 0; i < list.count && i < PS_MAX_DONORS; i++)
+			donor[full.donors_count++] = list.donor[i].address;
+	}
+	if (full.donors_count)
+		r = heap_open(&full, 0, ret);
+	else
+		r = err_fail(-ENOENT, "no donors: name some, or set INFUSE_DONOR, or start "
+				      "infuse-memory-server so that one is in the registry");
+	donors_free(&list);
+	return r;
+}

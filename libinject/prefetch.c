@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What prefetchers share: a table of streams that are followed by address (not by thread: any
+ * handler may read a thread's fault), and a short history of faults that belong to none.
+ */
+#include "libinject/prefetch.h"
+
+#include <string.h>
+
+#define WINDOW_FIRST 8u
+
+static const struct prefetcher *const table[] = {&prefetch_none, &prefetch_sequential,
+						 &prefetch_stride};
+
+const struct prefetcher *prefetch_find(const char *name)
+{
+	for (unsigned i = 0; i < sizeof table / sizeof *table; i++)
+		if (!strcmp(table[i]->name, name))
+			return table[i];
+	return NULL;
+}
+
+void prefetch_init(struct prefetch_state *s, uint32_t window_max)
+{
+	memset(s, 0, sizeof *s);
+	memset(s->history, 0xff, sizeof s->history);
+	s->window_max = window_max;
+}
+
+bool history_has(const struct prefetch_state *s, int64_t page)
+{
+	for (unsigned i = 0; i < PREFETCH_HISTORY; i++)
+		if (s->history[i] == page)
+			return true;
+	return false;
+}
+
+void history_add(struct prefetch_state *s, uint32_t page)
+{
+	s->history[s->at++ % PREFETCH_HISTORY] = page;
+}
+
+/*
+ * A fault belongs to a stream when it is on its grid and no further ahead than one window beyond
+ * what was asked: pages in between were local already, or came with a window.
+ */
+struct prefetch_stream *stream_follow(struct prefetch_state *s, uint32_t page)
+{
+	for (unsigned i = 0; i < PREFETCH_STREAMS; i++) {
+		struct prefetch_stream *t = &s->stream[i];
+		int64_t steps, ahead;
+
+		if (!t->stride || ((int64_t)page - t->last) % t->stride)
+			continue;
+		steps = ((int64_t)page - t->last) / t->stride;
+		ahead = (t->asked - t->last) / t->stride;
+		if (steps <= 0 || steps > ahead + (int64_t)t->window)
+			continue;
+		s->hits += (uint64_t)(steps < ahead ? steps : ahead);
+		t->last = page;
+		if (steps > ahead)
+			t->asked = (int64_t)page + t->stride;
+		t->window = t->window * 2 < s->window_max ? t->window * 2 : s->window_max;
+		t->used = s->faults;
+		return t;
+	}
+	return NULL;
+}
+
+struct prefetch_stream *stream_start(struct prefetch_state *s, uint32_t page, int32_t stride)
+{
+	struct prefetch_stream *oldest = &s->stream[0];
+
+	for (unsigned i = 0; i < PREFETCH_STREAMS; i++) {
+		struct prefetch_stream *t = &s->stream[i];
+
+		if (!t->stride) {
+			oldest = t;
+			break;
+		}
+		if (t->used < oldest->used)
+			oldest = t;
+	}
+	*oldest = (struct prefetch_stream){
+		.last = page,
+		.asked = (int64_t)page + stride,
+		.stride = stride,
+		.window = WINDOW_FIRST < s->window_max ? WINDOW_FIRST : s->window_max,
+		.used = s->faults,
+	};
+	return oldest;
+}
+
+unsigned stream_ask(struct prefetch_state *s, struct prefetch_stream *t, struct prefetch_run *run)
+{
+	unsigned n = 0;
+
+	(void)s;
+	while (n < PREFETCH_RUNS && (t->asked - t->last) / t->stride <= (int64_t)t->window) {
+		uint32_t count = t->window;
+		int64_t end = t->asked + (int64_t)t->stride * (count - 1);
+
+		if (t->asked < 0 || end < 0 || end > UINT32_MAX)
+			break;
+		run[n++] = (struct prefetch_run){(uint32_t)t->asked, t->stride, count};
+		t->asked = end + t->stride;
+	}
+	return n;
+}

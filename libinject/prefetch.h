@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Prefetchers only decide: a fault's page goes in, runs of pages worth fetching come out. They
+ * know no ports, locks or clocks, so a replay of a trace runs the same code. To add one, write its
+ * file and add a line to the table in prefetch.c.
+ */
+#ifndef LIBINJECT_PREFETCH_H
+#define LIBINJECT_PREFETCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PREFETCH_STREAMS 16u
+#define PREFETCH_HISTORY 16u
+#define PREFETCH_RUNS    4u
+
+/* count pages from page on, stride apart (never 0). */
+struct prefetch_run {
+	uint32_t page;
+	int32_t stride;
+	uint32_t count;
+};
+
+/* A sequence of faults that has been followed for a while. */
+struct prefetch_stream {
+	int64_t last;    /* page of its newest fault */
+	int64_t asked;   /* page that would be asked next */
+	int32_t stride;  /* 0: free */
+	uint32_t window; /* pages asked at once */
+	uint64_t used;   /* for replacement */
+};
+
+struct prefetch_state {
+	struct prefetch_stream stream[PREFETCH_STREAMS];
+	uint32_t history[PREFETCH_HISTORY]; /* newest faults that no stream owns */
+	uint32_t at;
+	uint64_t faults;
+	uint32_t window_max;
+	uint64_t hits; /* pages asked ahead that their stream has reached */
+};
+
+struct prefetcher {
+	const char *name;
+	/* Returns how many runs it put into run[PREFETCH_RUNS]. */
+	unsigned (*fault)(struct prefetch_state *s, uint32_t page, struct prefetch_run *run);
+};
+
+extern const struct prefetcher prefetch_none, prefetch_sequential, prefetch_stride;
+
+/* NULL: no such prefetcher. */
+const struct prefetcher *prefetch_find(const char *name);
+void prefetch_init(struct prefetch_state *s, uint32_t window_max);
+
+/* For prefetchers: a stream that this fault continues, moved on; or NULL. */
+struct prefetch_stream *stream_follow(struct prefetch_state *s, uint32_t page);
+struct prefetch_stream *stream_start(struct prefetch_state *s, uint32_t page, int32_t stride);
+/* Asks for what the stream will need: keeps two windows ahead of the fault. */
+unsigned stream_ask(struct prefetch_state *s, struct prefetch_stream *t, struct prefetch_run *run);
+bool history_has(const struct prefetch_state *s, int64_t page);
+void history_add(struct prefetch_state *s, uint32_t page);
+
+#endif

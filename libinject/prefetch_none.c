@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* Never prefetches. */
+#include "libinject/prefetch.h"
+
+static unsigned none_fault(struct prefetch_state *s, uint32_t page, struct prefetch_run *run)
+{
+	(void)s;
+	(void)page;
+	(void)run;
+	return 0;
+}
+
+const struct prefetcher prefetch_none = {"none", none_fault};

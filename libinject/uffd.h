@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * userfaultfd without libc and without the headers' age: Debian 12's lack UFFDIO_MOVE (Linux 6.8).
+ * See ioctl_userfaultfd(2) and Documentation/admin-guide/mm/userfaultfd.rst. Every call returns 0
+ * or a negative errno.
+ */
+#ifndef LIBINJECT_UFFD_H
+#define LIBINJECT_UFFD_H
+
+#include <linux/userfaultfd.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct uffd_caps {
+	bool move;        /* UFFDIO_MOVE works */
+	bool kernel_mode; /* faults taken inside system calls are reported, too */
+};
+
+/*
+ * A descriptor: from dev_fd (an open /dev/userfaultfd, or -1), else the device, else the system
+ * call; user_only asks for one without privileges that sees no faults of the kernel. [text]
+ * sigbus: the faulting thread gets SIGBUS instead of a message for a handler.
+ */
+int uffd_open(int dev_fd, bool sigbus, struct uffd_caps *caps);
+
+int uffd_register(int fd, void *p, size_t bytes);
+
+/*
+ * These work on runs of pages, go on after EAGAIN, and say in *done how many bytes were dealt with
+ * when they return an error.
+ */
+int uffd_copy(int fd, void *to, const void *from, size_t bytes, size_t *done);
+int uffd_move(int fd, void *to, void *from, size_t bytes, size_t *done);
+int uffd_protect(int fd, void *p, size_t bytes, bool on);
+/* One page of zeros. */
+int uffd_zero(int fd, void *p);
+int uffd_wake(int fd, void *p, size_t bytes);
+
+#endif

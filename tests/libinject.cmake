@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: MIT
+add_executable(inject-stress programs/inject-stress.c)
+target_link_libraries(inject-stress PRIVATE inject_static common Threads::Threads)

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Threads write, read and check a heap much larger than its local cache, against a shadow copy in
+ * plain memory. Every page is shared by all threads (a slice each), so evictions meet writes; and
+ * each thread allocates, fills, discards, checks and frees ranges of its own.
+ */
+#include <infuse/inject.h>
+
+#include "common/clock.h"
+#include "common/options.h"
+#include "common/error.h"
+
+#include <err.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_THREADS 16
+#define OWN_RANGES  8
+#define WORDS       512u /* of a page */
+
+static struct config {
+	struct opt_list donor;
+	uint64_t size, local, threads, seed, seconds_ns;
+	const char *mode, *prefetch;
+} config = {.size = 64 << 20, .local = 4 << 20, .threads = 4, .seed = 1, .seconds_ns = 5000000000,
+	    .mode = "handler", .prefetch = "stride"};
+
+#define OPTION(n, t, field, a, h, ...)                                                             \
+	{.name = n, .type = t, .offset = offsetof(struct config, field), .arg = a, .help = h, __VA_ARGS__}
+
+static const struct opt table[] = {
+	OPTION("donor", OPT_LIST, donor, "ADDR", "a donor"),
+	OPTION("size", OPT_SIZE, size, "SIZE", "of the shared area"),
+	OPTION("local", OPT_SIZE, local, "SIZE", "local cache"),
+	OPTION("threads", OPT_NUMBER, threads, "N", "threads", .min = 1, .max = MAX_THREADS),
+	OPTION("seed", OPT_NUMBER, seed, "N", "of the random numbers"),
+	OPTION("time", OPT_DURATION, seconds_ns, "TIME", "to run"),
+	OPTION("mode", OPT_CHOICE, mode, "MODE", "sigbus or handler", .choices = "sigbus|handler"),
+	OPTION("prefetch", OPT_CHOICE, prefetch, "NAME", "prefetcher",
+	       .choices = "none|sequential|stride"),
+};
+
+static struct inject_heap *heap;
+static uint64_t *area;
+static uint64_t *shadow; /* [thread][page]: what the thread wrote to its slice last */
+static size_t pages;
+static uint64_t end_ns;
+static _Atomic uint64_t differences, checks, writes;
+
+static uint64_t rnd(uint64_t *s)
+{
+	*s ^= *s << 13;
+	*s ^= *s >> 7;
+	*s ^= *s << 17;
+	return *s;
+}
+
+static uint64_t value(uint64_t generation, uint64_t page, uint64_t word)
+{
+	return generation ? (generation << 40) ^ (page << 12) ^ word ^ 0x9e3779b97f4a7c15ull : 0;
+}
+
+static void differ(const char *what, size_t page, size_t word, uint64_t got, uint64_t want)
+{
+	if (differences++ < 10)
+		fprintf(stderr, "%s page %zu word %zu: got %#llx, wrote %#llx\n", what, page, word,
+			(unsigned long long)got, (unsigned long long)want);
+}
+
+/* Thread t's words of a page: every threads-th. */
+static void slice_check(size_t page, unsigned t)
+{
+	uint64_t generation = shadow[t * pages + page];
+	uint64_t *at = area + page * WORDS;
+
+	for (size_t w = t; w < WORDS; w += config.threads)
+		if (at[w] != value(generation, page, w))
+			differ("shared", page, w, at[w], value(generation, page, w));
+	checks++;
+}
+
+static void slice_write(size_t page, unsigned t)
+{
+	uint64_t generation = ++shadow[t * pages + page];
+	uint64_t *at = area + page * WORDS;
+
+	for (size_t w = t; w < WORDS; w += config.threads)
+		at[w] = value(generation, page, w);
+	writes++;
+}
+
+struct own {
+	uint64_t *at;
+	size_t pages, gone_from, gone_to; /* discarded */
+	uint64_t generation;
+};
+
+static void own_check(const struct own *o)
+{
+	for (size_t p = 0; p < o->pages; p++) {
+		uint64_t g = p >= o->gone_from && p < o->gone_to ? 0 : o->generation;
+
+		for (size_t w = 0; w < WORDS; w += 37)
+			if (o->at[p * WORDS + w] != value(g, p, w))
+				differ("own", p, w, o->at[p * WORDS + w], value(g, p, w));
+	}
+	checks += o->pages;
+}
+
+static void own_step(struct own *o, uint64_t *s)
+{
+	if (!o->at) {
+		void *p;
+
+		o->pages = 1 + rnd(s) % 64;
+		o->generation = 1 + rnd(s) % 100000;
+		o->gone_from = o->gone_to = 0;
+		if (inject_alloc(heap, o->pages * INJECT_PAGE_SIZE, &p))
+			errx(1, "inject_alloc: %s", inject_error());
+		o->at = p;
+		for (size_t i = 0; i < o->pages * WORDS; i++)
+			if (i % 61 == 0 && o->at[i])
+				differ("fresh", i / WORDS, i % WORDS, o->at[i], 0);
+		for (size_t i = 0; i < o->pages * WORDS; i++)
+			o->at[i] = value(o->generation, i / WORDS, i % WORDS);
+		return;
+	}
+	own_check(o);
+	if (o->pages > 3 && !o->gone_to && rnd(s) % 2) {
+		o->gone_from = 1;
+		o->gone_to = o->pages - 1;
+		if (inject_discard(heap, o->at + WORDS, (o->pages - 2) * INJECT_PAGE_SIZE))
+			errx(1, "inject_discard: %s", inject_error());
+		own_check(o);
+		return;
+	}
+	if (inject_free(heap, o->at))
+		errx(1, "inject_free: %s", inject_error());
+	o->at = NULL;
+}
+
+static void *work(void *arg)
+{
+	unsigned t = (unsigned)(uintptr_t)arg;
+	uint64_t s = config.seed * 7919 + t + 1;
+	struct own own[OWN_RANGES] = {0};
+	size_t scan = rnd(&s) % pages;
+
+	while (clock_ns() < end_ns) {
+		for (int i = 0; i < 64; i++) {
+			/* Half random, half one scan: prefetching and eviction at once. */
+			size_t page = i % 2 ? rnd(&s) % pages : (scan = (scan + 1) % pages);
+
+			slice_check(page, t);
+			if (rnd(&s) % 2)
+				slice_write(page, t);
+		}
+		own_step(&own[rnd(&s) % OWN_RANGES], &s);
+	}
+	for (int i = 0; i < OWN_RANGES; i++)
+		if (own[i].at)
+			own_check(&own[i]);
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct opt_command cmd = {
+		.name = "inject-stress", .usage = "[OPTIONS]", .summary = "Checks a heap under load.",
+		.table = table, .count = sizeof table / sizeof *table};
+	struct inject_stats st;
+	pthread_t thread[MAX_THREADS];
+	int first, r = opt_parse(&cmd, argc, argv, &config, &first);
+	void *p;
+
+	if (r)
+		errx(r > 0 ? 0 : 2, "%s", r > 0 ? "" : err_text());
+	if (inject_open(&(struct inject_options){
+				.size = sizeof(struct inject_options), .name = "stress",
+				.donors = config.donor.item, .donors_count = config.donor.count,
+				.heap_bytes = config.size + (256 << 20), .local_bytes = config.local,
+				.mode = config.mode[0] == 's' ? INJECT_MODE_SIGBUS : INJECT_MODE_HANDLER,
+				.prefetch = config.prefetch}, &heap) ||
+	    inject_alloc(heap, config.size, &p))
+		errx(1, "%s", inject_error());
+	area = p;
+	pages = config.size / INJECT_PAGE_SIZE;
+	shadow = calloc(config.threads * pages, sizeof *shadow);
+	if (!shadow)
+		err(1, "shadow");
+	end_ns = clock_ns() + config.seconds_ns;
+	for (uintptr_t t = 0; t < config.threads; t++)
+		if (pthread_create(&thread[t], NULL, work, (void *)t))
+			err(1, "pthread_create");
+	for (unsigned t = 0; t < config.threads; t++)
+		pthread_join(thread[t], NULL);
+	for (size_t page = 0; page < pages; page++)
+		for (unsigned t = 0; t < config.threads; t++)
+			slice_check(page, t);
+	inject_stats(heap, &st);
+	printf("checks %llu, writes %llu, differences %llu; faults %llu (staged %llu, shared %llu), in %llu, "
+	       "out %llu, clean %llu, prefetched %llu, hits %llu, resident %llu of %llu\n",
+	       (unsigned long long)checks, (unsigned long long)writes, (unsigned long long)differences,
+	       (unsigned long long)st.faults, (unsigned long long)st.faults_staged,
+	       (unsigned long long)st.faults_shared, (unsigned long long)st.pages_in,
+	       (unsigned long long)st.pages_out, (unsigned long long)st.pages_clean,
+	       (unsigned long long)st.prefetched, (unsigned long long)st.prefetch_hits,
+	       (unsigned long long)st.resident_bytes, (unsigned long long)st.local_bytes);
+	if (!st.pages_out || !st.pages_in)
+		errx(1, "the heap never went remote");
+	if (st.resident_bytes > st.local_bytes + (64 << 12))
+		errx(1, "more is local than allowed");
+	inject_close(heap);
+	free(shadow);
+	return differences ? 1 : 0;
+}
