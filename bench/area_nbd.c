@@ -22,6 +22,7 @@
 struct nbd {
 	int pid;
 	int fd;
+	bool scattered;
 	char mount[240];
 };
 
@@ -64,6 +65,7 @@ static int nbd_open(struct area *a, const struct area_options *o)
 	if (!n)
 		return err_fail(-ENOMEM, "no memory");
 	n->fd = -1;
+	n->scattered = o->scattered;
 	a->priv = n;
 	r = child_folder(&dir);
 	if (r)
@@ -111,6 +113,8 @@ static int nbd_settle(struct area *a)
 	p = mmap(NULL, a->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, n->fd, 0);
 	if (p == MAP_FAILED)
 		return err_fail(-errno, "can't map nbdfuse's file again: %s", strerror(errno));
+	if (n->scattered)
+		madvise(p, a->bytes, MADV_RANDOM);
 	a->mem = p;
 	return 0;
 }

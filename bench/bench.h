@@ -66,6 +66,7 @@ struct area_options {
 	const char *prefetch;
 	unsigned window_pages;
 	enum inject_mode mode;
+	bool scattered; /* the peer must not read around a touched page: each is to miss */
 };
 
 struct area {

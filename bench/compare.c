@@ -28,6 +28,7 @@ static int nbd(const struct bench_options *o, const struct workload *w)
 	const struct area_options ao = {
 		.bytes = bytes,
 		.local_bytes = runner_local_bytes(o, bytes),
+		.scattered = w == &workload_random,
 	};
 	struct bench_result r = {
 		.workload = w->name,

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: MIT
+# A wrong argument to infuse bench is one clear line that names it, and exit status 1.
+. "$(dirname "$0")/functions.sh"
+
+# refused WORDS-EXPECTED ARGUMENTS...
+refused() {
+	local words=$1 rc=0; shift
+	infuse-bench "$@" > "$scratch/out" 2> "$scratch/err" || rc=$?
+	[ "$rc" -eq 1 ] || fail "infuse-bench $*: exit status $rc"
+	[ ! -s "$scratch/out" ] || fail "infuse-bench $*: printed to standard output"
+	[ "$(wc -l < "$scratch/err")" -eq 1 ] || fail "infuse-bench $*: $(cat "$scratch/err")"
+	grep -qF -- "$words" "$scratch/err" || fail "infuse-bench $*: says '$(cat "$scratch/err")', not '$words'"
+}
+
+refused "no workload given"
+refused "'frob' is no workload"           frob
+refused "one workload at a time"          seq random
+refused "'1X' is not a size"              --size 1X seq
+refused "'200%' is not a share"           --local 200% seq
+refused "less than 256K"                  --local 4K seq
+refused "'rdma' is not one of"            --transport rdma seq
+refused "0 is not between 1 and"          --donors 0 seq
+refused "0 is not between 1 and"          --runs 0 seq
+refused "option '--runs' needs a value"   seq --runs
+refused "unknown option '--nope'"         --nope seq
+refused "bigger --size"                   --size 64K transpose
+refused "prefetch"                        --size 16M --local 4M --no-floor --prefetch nonsense seq

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: MIT
+# infuse bench --json prints one object a line, with every field that is promised; the floors, too.
+. "$(dirname "$0")/functions.sh"
+requires userfaultfd
+requires jq
+
+check() {
+	jq -e -s 'length > 0 and all(.[]; type == "object" and
+		(. as $o | all("workload", "transport", "size_bytes", "local_bytes", "threads", "us_per_page",
+			"p50_us", "p99_us", "floor_us", "ratio", "faults", "pages_in", "pages_out",
+			"prefetch_hits"; . as $k | $o | has($k))))' "$1" > "$scratch/verdict" ||
+		fail "a field is missing in: $(cat "$1")"
+	[ "$(wc -l < "$1")" -eq "$(jq -s length "$1")" ] || fail "not one object a line: $(cat "$1")"
+}
+
+infuse-bench --json --size 16M --local 4M --runs 1 --touches 1000 random > "$scratch/random"
+check "$scratch/random"
+jq -e '.us_per_page > 0 and .floor_us > 0 and (.ratio - .us_per_page / .floor_us | fabs) < 0.01
+	and .p50_us > 0 and .p99_us >= .p50_us and .faults >= 900 and .size_bytes == 16777216
+	and .local_bytes == 4194304 and .threads == 1 and .transport == "tcp"' "$scratch/random" > "$scratch/verdict" ||
+	fail "implausible: $(cat "$scratch/random")"
+
+infuse-bench --json --size 16M --transport local --runs 1 seq > "$scratch/local"
+check "$scratch/local"
+jq -e '.us_per_page > 0 and .floor_us == null and .pages_in == 0' "$scratch/local" > "$scratch/verdict" ||
+	fail "implausible: $(cat "$scratch/local")"
