@@ -10,6 +10,9 @@
 #define VERBS(X)                                                                                   \
 	X(check, "say what this machine can do")                                                   \
 	X(serve, "lend memory: run a memory server (infuse-memory-server)")                        \
+	X(donors, "list the donors and how they are")                                              \
+	X(volumes, "list who uses the donors' memory")                                             \
+	X(stat, "show pages in and out, once or over and over")                                    \
 	X(bench, "measure (infuse-bench)")
 
 /*
