@@ -330,7 +330,7 @@ static int take_header(struct stream *s)
 	const struct tp_op *op;
 
 	s->rx_at = 0;
-	if (le16toh(s->rx.flags) & ~WIRE_F_ALL)
+	if (le16toh(s->rx.flags) & ~WIRE_F_ALL || s->rx.epoch)
 		return stream_die(s, -EPROTO);
 	if (!tag) {
 		if (le16toh(s->rx.op) != WIRE_RECLAIM || bytes > WIRE_MAX_SLABS * 8)
