@@ -8,6 +8,7 @@
 
 /* X(verb, what it does, in one line of the help) */
 #define VERBS(X)                                                                                   \
+	X(run, "run a program whose memory is the donors'")                                        \
 	X(check, "say what this machine can do")                                                   \
 	X(serve, "lend memory: run a memory server (infuse-memory-server)")                        \
 	X(donors, "list the donors and how they are")                                              \

@@ -71,7 +71,7 @@ static void program_name(char *name, size_t len)
 
 static int print_people(const struct inject_stats *s, const char *name, char *to, size_t len)
 {
-	char a[32], b[32], c[32], d[32];
+	char peak[32], local[32], limit[32], in[32], out[32];
 
 	return snprintf(
 		to, len,
@@ -80,12 +80,12 @@ static int print_people(const struct inject_stats *s, const char *name, char *to
 		"infuse:   in %llu pages, %s; out %llu pages, %s, and %llu clean\n"
 		"infuse:   prefetched %llu pages, %llu%% of them used\n"
 		"infuse:   time in faults %.3f s, %.1f us each\n",
-		name, (int)sys_call0(SYS_getpid), size_text(lazy_peak(), a),
-		size_text(s->resident_bytes, b), size_text(s->local_bytes, c),
+		name, (int)sys_call0(SYS_getpid), size_text(lazy_peak(), peak),
+		size_text(s->resident_bytes, local), size_text(s->local_bytes, limit),
 		(unsigned long long)s->faults, (unsigned long long)s->faults_zero,
 		(unsigned long long)s->faults_staged, (unsigned long long)s->faults_shared,
-		(unsigned long long)s->pages_in, size_text(s->bytes_in, d),
-		(unsigned long long)s->pages_out, size_text(s->bytes_out, b),
+		(unsigned long long)s->pages_in, size_text(s->bytes_in, in),
+		(unsigned long long)s->pages_out, size_text(s->bytes_out, out),
 		(unsigned long long)s->pages_clean, (unsigned long long)s->prefetched,
 		(unsigned long long)percent(s->prefetch_hits, s->prefetched),
 		(double)s->fault_ns / 1e9,
