@@ -184,10 +184,10 @@ int control_lists(struct ps_volume *v, enum tp_kind kind, const struct wire_clon
 {
 	struct slab_lists *l = &v->lists;
 	uint64_t failed = 0, mask;
-	int r = 0;
 
 	l->failed = -1;
 	l->wire = 0;
+	l->status = 0;
 	while ((mask = prepare(v, kind, clone, failed))) {
 		uint64_t live = mask & control_live(v);
 
@@ -202,12 +202,20 @@ int control_lists(struct ps_volume *v, enum tp_kind kind, const struct wire_clon
 				continue;
 			}
 			failed |= 1ull << d;
-			if (r)
+			if (l->status)
 				continue;
-			r = v->call[d].status;
+			l->status = v->call[d].status;
 			l->failed = (int)d;
 			l->wire = v->call[d].wire;
 		}
 	}
-	return r;
+	return l->status == -ENOSPC || l->status == -ETIMEDOUT || !l->status ? l->status : -EIO;
+}
+
+int control_told(const struct ps_volume *v, int r, const char *what)
+{
+	const struct slab_lists *l = &v->lists;
+
+	return err_fail(r, "donor '%s' %s: %s", v->donor[l->failed].control->addr.text, what,
+			l->wire ? tp_wire_text(l->wire) : strerrordesc_np(-l->status));
 }

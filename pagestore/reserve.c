@@ -67,17 +67,6 @@ static void give_back(struct ps_volume *v)
 	control_lists(v, TP_FREE, NULL);
 }
 
-static int refused(const struct ps_volume *v, int r, const char *what)
-{
-	const struct slab_lists *l = &v->lists;
-
-	if (l->wire)
-		return err_fail(r, "donor '%s' did not %s slabs: %s", ps_donor_name(v, l->failed),
-				what, tp_wire_text(l->wire));
-	return err_fail(r, "donor '%s' did not %s slabs: %s", ps_donor_name(v, l->failed), what,
-			strerrordesc_np(-r));
-}
-
 /* 1: a donor had less than it said; plan anew. */
 static int grant(struct ps_volume *v)
 {
@@ -87,14 +76,14 @@ static int grant(struct ps_volume *v)
 		int full = r == -ENOSPC;
 
 		if (!full)
-			refused(v, r, "grant");
+			control_told(v, r, "did not grant slabs");
 		give_back(v);
 		return full ? 1 : r;
 	}
 	memset(v->lists.done, 0, sizeof v->lists.done);
 	r = control_lists(v, TP_MAP, NULL);
 	if (r) {
-		refused(v, r, "hand over");
+		control_told(v, r, "did not hand slabs over");
 		memcpy(v->lists.done, v->lists.count, sizeof v->lists.done);
 		give_back(v);
 	}

@@ -67,9 +67,7 @@ int ps_snapshot(struct ps_volume *v)
 	list_all(v);
 	r = control_lists(v, TP_CLONE, &clone);
 	if (r) {
-		err_fail(r, "donor '%s' can't take a snapshot: %s",
-			 ps_donor_name(v, v->lists.failed),
-			 v->lists.wire ? tp_wire_text(v->lists.wire) : strerrordesc_np(-r));
+		control_told(v, r, "can't take a snapshot");
 		forsake(v);
 	}
 	for (uint64_t i = 0; i < v->map.slabs && !r; i++) {
@@ -125,9 +123,5 @@ int ps_adopt(struct ps_volume *v, bool inherited)
 		return r;
 	list_all(v);
 	r = control_lists(v, TP_MAP, NULL);
-	if (r)
-		return err_fail(r, "donor '%s' did not hand the snapshot over: %s",
-				ps_donor_name(v, v->lists.failed),
-				v->lists.wire ? tp_wire_text(v->lists.wire) : strerrordesc_np(-r));
-	return 0;
+	return r ? control_told(v, r, "did not hand the snapshot over") : 0;
 }

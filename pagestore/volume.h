@@ -34,7 +34,8 @@ struct slab_lists {
 	uint64_t first[PS_MAX_DONORS], count[PS_MAX_DONORS];
 	uint64_t done[PS_MAX_DONORS]; /* how many the donor has dealt with */
 	int failed;                   /* a donor that refused, or -1 */
-	uint32_t wire;                /* and how */
+	uint32_t wire;                /* and how: by a word, */
+	int status;                   /* or by an error */
 };
 
 struct ps_port {
@@ -43,7 +44,8 @@ struct ps_port {
 	struct tp_conn *conn[PS_MAX_DONORS];
 	uint64_t live;      /* bit a donor: conn is open */
 	uint64_t looked_ns; /* when idle connections were polled */
-	uint64_t driven_ns; /* last poll, or end of a wait: deadlines run only while somebody looks */
+	uint64_t driven_ns; /* last poll, or end of a wait: deadlines run only while somebody looks
+			     */
 };
 
 struct ps_volume {
@@ -80,10 +82,13 @@ uint64_t control_live(const struct ps_volume *v);
 /* Asks every live donor for its numbers, into donor.stat. 0 or an error; [text] */
 int control_stat(struct ps_volume *v);
 /*
- * Deals with v->lists in messages of what a donor takes at once. 0, or the first error; the other
- * donors' lists are dealt with all the same. clone: for TP_CLONE.
+ * Deals with v->lists in messages of what a donor takes at once. 0; or of the first donor that
+ * failed -ENOSPC, -ETIMEDOUT or -EIO. The other donors' lists are dealt with all the same. clone:
+ * for TP_CLONE.
  */
 int control_lists(struct ps_volume *v, enum tp_kind kind, const struct wire_clone *clone);
+/* [text] "donor 'NAME' WHAT: WHY", after control_lists() failed with r. Returns r. */
+int control_told(const struct ps_volume *v, int r, const char *what);
 /* Fills lists.first from lists.count, and zeroes done. */
 void lists_lay_out(struct slab_lists *l, unsigned donors);
 

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Real donors for the page store's tests: memory servers from the same build, each in a folder of
+ * its own, ended with the test.
+ */
+#ifndef TESTS_UNIT_PAGESTORE_DONOR_H
+#define TESTS_UNIT_PAGESTORE_DONOR_H
+
+#include "common/clock.h"
+#include "common/error.h"
+#include <infuse/pagestore.h>
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct test_donor {
+	pid_t pid;
+	char dir[64], tcp[64], path[96];
+};
+
+/* "--slab=64K" and the like; sizes small, so that borders are met often. */
+static inline void donor_start(struct test_donor *d, const char *size, const char *slab)
+{
+	char exe[512], ready[96], listen_arg[128], ready_arg[128], size_arg[32], slab_arg[32];
+	char *argv[] = {exe,
+			listen_arg,
+			(char[]){"--listen=tcp:127.0.0.1:0"},
+			(char[]){"--no-registry"},
+			(char[]){"--quiet"},
+			(char[]){"--lazy"},
+			(char[]){"--grace=2s"},
+			ready_arg,
+			size_arg,
+			slab_arg,
+			NULL};
+	uint64_t end = clock_ns() + 20 * NSEC_PER_SEC;
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 32);
+	FILE *f = NULL;
+
+	cr_assert_gt(n, 0);
+	exe[n] = 0;
+	strcpy(strrchr(exe, '/'), "/infuse-memory-server");
+	strcpy(d->dir, "/tmp/infuse-test.XXXXXX");
+	cr_assert(mkdtemp(d->dir));
+	snprintf(d->path, sizeof d->path, "%s/sock", d->dir);
+	snprintf(ready, sizeof ready, "%s/ready", d->dir);
+	snprintf(listen_arg, sizeof listen_arg, "--listen=unix:%s", d->path);
+	snprintf(ready_arg, sizeof ready_arg, "--ready-file=%s", ready);
+	snprintf(size_arg, sizeof size_arg, "--size=%s", size);
+	snprintf(slab_arg, sizeof slab_arg, "--slab=%s", slab);
+	d->pid = fork();
+	if (!d->pid) {
+		/* A failed test leaves no donor behind. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		execv(exe, argv);
+		_exit(127);
+	}
+	cr_assert_gt(d->pid, 0);
+	d->tcp[0] = 0;
+	while (!d->tcp[0]) {
+		char line[128];
+
+		cr_assert_lt(clock_ns(), end, "the donor did not get ready");
+		cr_assert_eq(waitpid(d->pid, NULL, WNOHANG), 0, "the donor ended");
+		f = fopen(ready, "r");
+		while (f && fgets(line, sizeof line, f))
+			if (!strncmp(line, "tcp:", 4))
+				snprintf(d->tcp, sizeof d->tcp, "%.*s", (int)strcspn(line, "\n"),
+					 line);
+		if (f)
+			fclose(f);
+		usleep(2000);
+	}
+}
+
+static inline void donor_kill(struct test_donor *d)
+{
+	if (d->pid <= 0)
+		return;
+	kill(d->pid, SIGKILL);
+	waitpid(d->pid, NULL, 0);
+	d->pid = 0;
+}
+
+static inline void donor_stop(struct test_donor *d)
+{
+	char name[128];
+
+	donor_kill(d);
+	snprintf(name, sizeof name, "%s/ready", d->dir);
+	unlink(name);
+	unlink(d->path);
+	rmdir(d->dir);
+}
+
+/* "tcp", or filters and one: "delay,us=9:shm". */
+static inline const char *donor_address(const struct test_donor *d, const char *way, char buf[160])
+{
+	const char *last = strrchr(way, ':') ? strrchr(way, ':') + 1 : way;
+
+	if (!strcmp(last, "tcp"))
+		snprintf(buf, 160, "%.*s%s", (int)(last - way), way, d->tcp);
+	else
+		snprintf(buf, 160, "%s:%s", way, d->path);
+	return buf;
+}
+
+#define TEST_MAX_DONORS 4
+
+static inline int try_open(const struct test_donor *d, unsigned donors, const char *way,
+			   uint64_t pages, unsigned ports, uint64_t deadline_ms,
+			   struct ps_volume **ret)
+{
+	char text[TEST_MAX_DONORS][160];
+	const char *address[TEST_MAX_DONORS];
+	struct ps_options o = {.name = "test",
+			       .pages = pages,
+			       .donors = address,
+			       .donors_count = donors,
+			       .ports = ports,
+			       .deadline_ns = deadline_ms * NSEC_PER_MSEC};
+
+	for (unsigned i = 0; i < donors; i++)
+		address[i] = donor_address(&d[i], way, text[i]);
+	return ps_open(&o, ret);
+}
+
+static inline struct ps_volume *open_volume(const struct test_donor *d, unsigned donors,
+					    const char *way, uint64_t pages, unsigned ports,
+					    uint64_t deadline_ms)
+{
+	struct ps_volume *v = NULL;
+
+	cr_assert_eq(try_open(d, donors, way, pages, ports, deadline_ms, &v), 0, "%s: %s", way,
+		     err_text());
+	return v;
+}
+
+/* Until the port gives a batch back. Fails the test when that takes longer than it may. */
+static inline struct ps_batch *wait_done(struct ps_port *p, uint64_t limit_ns)
+{
+	uint64_t end = clock_ns() + limit_ns;
+	struct ps_batch *b;
+
+	while (!ps_poll(p, clock_ns(), &b, 1)) {
+		cr_assert_lt(clock_ns(), end, "a batch did not end in time");
+		ps_wait(p, 50 * NSEC_PER_MSEC);
+	}
+	return b;
+}
+
+/* One run of pages, in and out. */
+static inline int transfer(struct ps_port *p, enum ps_kind kind, uint64_t page, uint32_t count,
+			   void *buf, struct ps_batch *b)
+{
+	struct ps_vec v = {.page = page, .count = count, .buf = buf};
+
+	*b = (struct ps_batch){.kind = kind, .vecs = 1, .vec = &v};
+	cr_assert_eq(ps_submit(p, b, clock_ns()), 0);
+	cr_assert_eq(wait_done(p, 20 * NSEC_PER_SEC), b);
+	return b->status;
+}
+
+/* A page's contents for a number; 0: zeros. */
+static inline void fill_page(void *page, uint64_t what)
+{
+	for (unsigned i = 0; i < PS_PAGE_SIZE / 8; i++)
+		((uint64_t *)page)[i] = what ? what * 0x9e3779b97f4a7c15ull + i : 0;
+}
+
+static inline bool page_is(const void *page, uint64_t what)
+{
+	for (unsigned i = 0; i < PS_PAGE_SIZE / 8; i++)
+		if (((const uint64_t *)page)[i] != (what ? what * 0x9e3779b97f4a7c15ull + i : 0))
+			return false;
+	return true;
+}
+
+#endif
