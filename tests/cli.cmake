@@ -1,1 +1,10 @@
 # SPDX-License-Identifier: MIT
+infuse_unit_test(donor-client unit/donor_client.c "quick;asan" 60 cli_donor common Threads::Threads)
+infuse_script_test(infuse-says-what-it-can-do "quick;asan" 30)
+infuse_script_test(check-tells-what-would-help "quick;asan" 30)
+infuse_script_test(donors-come-and-go-with-the-registry "quick;asan" 90)
+infuse_script_test(donors-that-do-not-answer-end-in-time "quick;asan" 60)
+infuse_script_test(stat-shows-a-line-a-round "quick;asan" 60)
+infuse_script_test(a-bad-registry-file-gives-one-line "quick;asan" 60)
+infuse_script_test(a-killed-donor-leaves-the-registry-with-its-lease slow 120)
+infuse_script_test(options-are-in-the-man-page quick 60)

@@ -50,9 +50,47 @@ start_donor() {
 	printf -v "donor_${name}_tcp" %s "$(grep ^tcp: "$ready" | head -n 1)"
 }
 
-# requires FEATURE: userfaultfd | a program's name
+# start_announced_donor NAME REGISTRY [OPTIONS...]: the same, but it announces itself there.
+start_announced_donor() {
+	local name=$1 registry=$2; shift 2
+	local ready="$scratch/$name.ready"
+	infuse serve --name "$name" --listen "unix:$scratch/$name.sock" --listen tcp:127.0.0.1:0 \
+		--size 64M --registry "$registry" --ready-file "$ready" "$@" > "$scratch/$name.log" 2>&1 &
+	started+=($!)
+	printf -v "donor_${name}_pid" %s "$!"
+	until_true 20 test -s "$ready"
+	printf -v "donor_${name}_tcp" %s "$(grep ^tcp: "$ready" | head -n 1)"
+}
+
+# exits_with STATUS COMMAND...: runs it; standard output in $scratch/out, standard error in
+# $scratch/err and in $err.
+exits_with() {
+	local expected=$1 rc=0; shift
+	"$@" > "$scratch/out" 2> "$scratch/err" || rc=$?
+	err=$(cat "$scratch/err")
+	[ "$rc" -eq "$expected" ] || fail "'$*' ended with $rc, not $expected: $err"
+}
+
+# is_json FILE: one document, by whatever program is there to read it.
+is_json() {
+	if command -v jq > /dev/null; then
+		[ "$(jq -s length "$1" 2> /dev/null)" = 1 ]
+	else
+		requires python3
+		python3 -m json.tool "$1" > /dev/null
+	fi
+}
+
+# requires FEATURE: userfaultfd | redis-server | a program's name
 requires() {
 	case $1 in
+	redis-server)
+		# Debian's redis-server is a name for a program in redis-tools, which starts no service.
+		command -v redis-server > /dev/null && return
+		command -v redis-check-rdb > /dev/null || skip "redis-server is not installed"
+		mkdir -p "$scratch/bin"
+		ln -sf "$(command -v redis-check-rdb)" "$scratch/bin/redis-server"
+		PATH="$scratch/bin:$PATH" ;;
 	userfaultfd) infuse check >/dev/null 2>&1 || skip "$(infuse check 2>&1 | tail -n 1)" ;;
 	*) command -v "$1" >/dev/null || skip "$1 is not installed" ;;
 	esac
