@@ -65,8 +65,21 @@ struct srv_conn *srv_conn_open(int fd, bool is_unix, struct srv_lender *l, struc
 	return c;
 }
 
+/* Closing with bytes unread resets the connection, and our last answer would be lost with it. */
+static void let_answer_arrive(const struct srv_conn *c)
+{
+	uint8_t waste[4096];
+	unsigned tries = 64;
+
+	shutdown(c->fd, SHUT_WR);
+	while (tries-- && recv(c->fd, waste, sizeof waste, MSG_DONTWAIT) > 0)
+		;
+}
+
 void srv_conn_close(struct srv_conn *c, uint64_t now_ns)
 {
+	if (c->session.reason)
+		let_answer_arrive(c);
 	srv_out_free(c->out);
 	free(c->saved);
 	srv_session_close(&c->session, now_ns);

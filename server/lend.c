@@ -153,8 +153,8 @@ uint32_t srv_lend_free(struct srv_lender *l, struct srv_borrower *b, const uint8
 }
 
 /*
- * b's buffers for the clone: shared ones are ready, the others come pinned and are to be copied.
- * ret[i] and pinned[i] are set for all or none.
+ * b's buffers for the clone, with reservations: shared ones are ready, the others come pinned and
+ * are to be copied. ret[i] and pinned[i] are set for all or none.
  */
 static uint32_t clone_sources(struct srv_lender *l, struct srv_borrower *b, const uint8_t *slabs,
 			      uint32_t n, struct srv_buffer **ret, bool *pinned)
@@ -167,6 +167,10 @@ static uint32_t clone_sources(struct srv_lender *l, struct srv_borrower *b, cons
 			pthread_mutex_unlock(&b->lock);
 			return WIRE_ESLAB;
 		}
+	}
+	if (!srv_arena_reserve(l->arena, n)) {
+		pthread_mutex_unlock(&b->lock);
+		return WIRE_ENOSPC;
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		ret[i] = slab_find(l, b, handle_at(slabs, i))->buf;
@@ -222,13 +226,9 @@ uint32_t srv_lend_clone(struct srv_lender *l, struct srv_borrower *b, const stru
 		return WIRE_ELIMIT;
 	if (atomic_load_explicit(&l->draining, memory_order_relaxed))
 		return WIRE_EDRAINING;
-	if (!srv_arena_reserve(l->arena, n))
-		return WIRE_ENOSPC;
 	status = clone_sources(l, b, slabs, n, buf, pinned);
-	if (status) {
-		srv_arena_unreserve(l->arena, n);
+	if (status)
 		return status;
-	}
 	status = clone_copies(l, n, buf, pinned);
 	owner = status ? NULL : srv_borrower_get(l, to->owner, to->name);
 	if (!owner) {
