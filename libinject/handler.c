@@ -27,13 +27,16 @@
 #define SYS_close_range 436
 #endif
 
-/* A thread that touched memory which is not allocated gets the signal the kernel would send. */
+/*
+ * A thread that touched memory which is not allocated gets the signal the kernel would send, but
+ * for si_code: only the kernel, and a thread to itself, may say SEGV_MAPERR.
+ */
 static void segv_send(pid_t thread, void *address)
 {
 	siginfo_t info = {0};
 
 	info.si_signo = SIGSEGV;
-	info.si_code = SEGV_MAPERR;
+	info.si_code = SI_QUEUE;
 	info.si_addr = address;
 	sys_call4(SYS_rt_tgsigqueueinfo, sys_call0(SYS_getpid), thread, SIGSEGV, SYS_PTR(&info));
 }
@@ -110,6 +113,9 @@ static void *pthread_handler(void *arg)
 	pin_to_core(seat->index);
 	started(seat->heap, 0);
 	handler_loop(seat->heap, seat->index);
+	/* The last one out: nobody serves the control page any more, so nobody may wait on it. */
+	if (atomic_fetch_sub(&seat->heap->handlers_up, 1) == 1)
+		uffd_unregister(seat->heap->uffd, seat->heap->control_page, PAGE);
 	return NULL;
 }
 
@@ -232,7 +238,7 @@ void handlers_stop(struct inject_heap *h)
 		return;
 	atomic_store(&h->stopping, true);
 	for (unsigned i = 0; i < h->ports && h->threads[i]; i++) {
-		/* Each touch is one message, and ends one of them. */
+		/* Each touch is a message for one that still reads. */
 		(void)*(volatile unsigned char *)h->control_page;
 		sys_call3(SYS_madvise, SYS_PTR(h->control_page), PAGE, 4 /* MADV_DONTNEED */);
 	}

@@ -101,6 +101,13 @@ int uffd_register(int fd, void *p, size_t bytes)
 	return (int)uffd_ioctl(fd, UFFDIO_REGISTER, &reg);
 }
 
+int uffd_unregister(int fd, void *p, size_t bytes)
+{
+	struct uffdio_range range = {(uintptr_t)p, bytes};
+
+	return (int)uffd_ioctl(fd, UFFDIO_UNREGISTER, &range);
+}
+
 int uffd_copy(int fd, void *to, const void *from, size_t bytes, size_t *done)
 {
 	for (*done = 0; *done < bytes;) {

@@ -25,6 +25,8 @@ struct uffd_caps {
 int uffd_open(int dev_fd, bool sigbus, struct uffd_caps *caps);
 
 int uffd_register(int fd, void *p, size_t bytes);
+/* Wakes whoever waits there. */
+int uffd_unregister(int fd, void *p, size_t bytes);
 
 /*
  * These work on runs of pages, go on after EAGAIN, and say in *done how many bytes were dealt with

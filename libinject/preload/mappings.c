@@ -16,8 +16,9 @@
 #include <sys/mman.h>
 
 #define HUGE_ALIGN (2ul << 20)
-#define COPY_BYTES (1ul << 20) /* freed behind a copy at once, so that dead pages are not evicted  \
-				*/
+#define COPY_BYTES                                                                                 \
+	(1ul << 20) /* freed behind a copy at once, so that dead pages are not evicted             \
+		     */
 
 /* Debian 12's headers are older than the kernels it may run on. */
 #ifndef MADV_COLLAPSE

@@ -87,6 +87,8 @@ void attributes_child(void);
 
 void extents_install(void);
 void fork_register(void);
+/* Called when the heap is opened: keeps a copy of standard error for the report. */
+void report_prepare(void);
 /* Prints what the heap did, once, if that was asked for. */
 void report(void);
 /* A child has its own report to give. */

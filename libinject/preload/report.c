@@ -15,8 +15,38 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+
+#define SPARE_FD 700 /* above what shells and most programs give names to */
 
 static _Atomic bool reported;
+
+/*
+ * Standard error may be closed by the time of the report: coreutils close it before they exit. So
+ * a copy is kept. A program may close that, too, and open something else there: who it was is told
+ * by its inode.
+ */
+static int spare = -1;
+static struct stat spare_is;
+
+static bool same(int fd)
+{
+	struct stat now;
+
+	return !sys_call2(SYS_fstat, fd, SYS_PTR(&now)) && now.st_dev == spare_is.st_dev &&
+	       now.st_ino == spare_is.st_ino;
+}
+
+void report_prepare(void)
+{
+	const struct settings *s = settings_get();
+
+	if (!s || !s->stats || sys_call2(SYS_fstat, 2, SYS_PTR(&spare_is)))
+		return;
+	spare = (int)sys_call3(SYS_fcntl, 2, F_DUPFD_CLOEXEC, SPARE_FD);
+	if (spare < 0)
+		spare = (int)sys_call3(SYS_fcntl, 2, F_DUPFD_CLOEXEC, 3);
+}
 
 static void write_all(int fd, const char *text, size_t len)
 {
@@ -162,7 +192,8 @@ void report(void)
 	program_name(name, sizeof name);
 	if (set->stats) {
 		n = print_people(&s, name, text, sizeof text);
-		write_all(2, text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
+		write_all(spare >= 0 && same(spare) ? spare : 2, text,
+			  (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
 	}
 	if (set->stats_file) {
 		n = print_json(&s, name, text, sizeof text);
