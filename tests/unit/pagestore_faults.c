@@ -9,7 +9,8 @@
 #define RUNNING  8u
 #define DEADLINE 1000u /* ms */
 
-static unsigned char data[RUNNING][32][PS_PAGE_SIZE];
+#define RUN 16u /* a slab: one donor's */
+static unsigned char data[RUNNING][RUN][PS_PAGE_SIZE];
 
 static void write_all(struct ps_volume *v)
 {
@@ -52,8 +53,8 @@ static void read_on(struct ps_volume *v, void (*hurt)(struct test_donor *d), str
 
 			while (b[k].port) /* ours until it is done */
 				k++;
-			vec[k] = (struct ps_vec){.page = page, .count = 32, .buf = data[k]};
-			page = (page + 32) % PAGES;
+			vec[k] = (struct ps_vec){.page = page, .count = RUN, .buf = data[k]};
+			page = (page + RUN) % PAGES;
 			memset(data[k], 0xee, sizeof data[k]);
 			cr_assert_eq(ps_submit(p, &b[k], clock_ns()), 0);
 			started++;
@@ -67,7 +68,7 @@ static void read_on(struct ps_volume *v, void (*hurt)(struct test_donor *d), str
 				*status = done->status;
 			*donor = done->donor;
 		} else {
-			for (unsigned k = 0; k < 32; k++)
+			for (unsigned k = 0; k < RUN; k++)
 				cr_assert(page_is((char *)done->vec->buf + k * PS_PAGE_SIZE,
 						  1 + done->vec->page + k));
 		}
