@@ -43,6 +43,8 @@ int srv_lender_open(const struct srv_lender_options *o, struct srv_lender **ret)
 	l->slab_pages = (uint32_t)(o->arena.slab_bytes / WIRE_PAGE_SIZE);
 	l->started_ns = o->now_ns;
 	l->threads = o->threads;
+	l->changed = o->changed;
+	l->changed_arg = o->changed_arg;
 	l->counters = aligned_alloc(64, o->threads * sizeof *l->counters);
 	l->slots = calloc(o->arena.slabs, sizeof *l->slots);
 	l->bucket = calloc(SRV_BUCKETS, sizeof *l->bucket);
@@ -192,18 +194,21 @@ static void borrower_unlink(struct srv_lender *l, const struct srv_borrower *b)
 
 void srv_borrower_put(struct srv_lender *l, struct srv_borrower *b, uint64_t now_ns)
 {
-	bool gone;
+	bool gone, last;
 
 	pthread_mutex_lock(&l->table);
 	b->users--;
-	if (!b->users)
+	last = !b->users;
+	if (last)
 		b->gone_ns = now_ns;
-	gone = !b->users && !READ(b->count);
+	gone = last && !READ(b->count);
 	if (gone)
 		borrower_unlink(l, b);
 	pthread_mutex_unlock(&l->table);
 	if (gone)
 		borrower_free(l, b);
+	if (last && l->changed)
+		l->changed(l->changed_arg);
 }
 
 struct srv_borrower *srv_lend_attach(struct srv_lender *l, const uint8_t id[16],

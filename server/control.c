@@ -31,6 +31,8 @@ static void drain(struct srv_control *c, uint64_t now_ns)
 #endif
 	srv_lender_drain(c->lender);
 	srv_workers_unaccept(c->workers);
+	for (unsigned i = 0; i < c->listeners; i++)
+		srv_unlisten(&c->listener[i]);
 	if (srv_lend_borrowers(c->lender, &ever))
 		log_info("ending; waiting up to %.1f s for borrowers",
 			 (double)c->config.drain_ns / NSEC_PER_SEC);

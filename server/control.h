@@ -13,8 +13,10 @@
 struct srv_control {
 	struct srv_lender *lender;
 	struct srv_workers *workers;
-	int signal_fd;  /* SIGTERM, SIGINT, SIGHUP */
-	int changed_fd; /* see worker.h */
+	int signal_fd;                 /* SIGTERM, SIGINT, SIGHUP */
+	int changed_fd;                /* eventfd: a grace begins */
+	struct srv_listener *listener; /* closed when draining begins */
+	unsigned listeners;
 	struct srv_config config;
 	int argc;
 	char **argv; /* for SIGHUP */

@@ -33,6 +33,9 @@ struct srv_lender_options {
 	const char *name, *domain;
 	unsigned threads;
 	uint64_t now_ns;
+	/* Called, without locks, when a borrower has no session any more: a grace begins. */
+	void (*changed)(void *);
+	void *changed_arg;
 };
 
 /* A piece of memory that a request works in. buf: pinned; NULL: mem is the request's own copy. */

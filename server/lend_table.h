@@ -38,6 +38,8 @@ struct srv_lender {
 	uint32_t slab_pages;
 	uint8_t name[WIRE_NAME_BYTES], domain[WIRE_NAME_BYTES], boot[16];
 	uint64_t started_ns;
+	void (*changed)(void *);
+	void *changed_arg;
 	unsigned threads;
 	struct srv_counters *counters;
 	atomic_bool draining;

@@ -27,8 +27,7 @@
 
 struct server {
 	struct srv_control control;
-	struct srv_listener listener[OPT_LIST_MAX];
-	unsigned listeners;
+	struct srv_listener listener[OPT_LIST_MAX]; /* control.listeners of them */
 #ifdef SRV_WITH_REGISTRY
 	struct srv_announcer *announcer;
 #endif
@@ -51,16 +50,27 @@ static int open_signals(struct server *s)
 	return 0;
 }
 
+static void changed(void *arg)
+{
+	const struct server *s = arg;
+	uint64_t one = 1;
+
+	/* It can only fail when it is full, and then it wakes as well. */
+	if (write(s->control.changed_fd, &one, sizeof one) < 0)
+		return;
+}
+
 static int open_listeners(struct server *s)
 {
 	const struct srv_config *c = &s->control.config;
 
+	s->control.listener = s->listener;
 	for (unsigned i = 0; i < c->listen.count; i++) {
 		int r = srv_listen(c->listen.item[i], c->insecure, &s->listener[i]);
 
 		if (r)
 			return r;
-		s->listeners++;
+		s->control.listeners++;
 	}
 	return 0;
 }
@@ -77,6 +87,8 @@ static int open_lender(struct server *s, uint32_t slabs)
 		.domain = c->domain,
 		.threads = (unsigned)c->threads,
 		.now_ns = clock_ns(),
+		.changed = changed,
+		.changed_arg = s,
 	};
 	int r = srv_lender_open(&o, &s->control.lender);
 
@@ -93,14 +105,13 @@ static int open_workers(struct server *s)
 		.threads = (unsigned)c->threads,
 		.max_connections = (unsigned)c->max_connections,
 		.hello_ns = c->hello_ns,
-		.changed_fd = s->control.changed_fd,
 	};
 	int r = srv_workers_start(&o, &s->control.workers);
 
 	if (r)
 		return r;
 	srv_workers_set_spin(s->control.workers, c->spin_ns);
-	srv_workers_accept(s->control.workers, s->listener, s->listeners);
+	srv_workers_accept(s->control.workers, s->listener, s->control.listeners);
 	return 0;
 }
 
@@ -118,7 +129,7 @@ static int write_ready(const struct server *s)
 	f = fopen(fresh, "we");
 	if (!f)
 		return err_fail(-errno, "can't write %s: %s", path, strerror(errno));
-	for (unsigned i = 0; i < s->listeners; i++)
+	for (unsigned i = 0; i < s->control.listeners; i++)
 		fprintf(f, "%s\n", s->listener[i].actual);
 	if (fflush(f) || rename(fresh, path))
 		return err_fail(-errno, "can't write %s: %s", path, strerror(errno));
@@ -138,7 +149,7 @@ static int announce(struct server *s)
 		.name = c->name,
 		.domain = c->domain,
 		.listeners = s->listener,
-		.listeners_count = s->listeners,
+		.listeners_count = s->control.listeners,
 	};
 	return srv_announce_start(&o, &s->announcer);
 #else
@@ -154,7 +165,7 @@ static void say_ready(const struct server *s)
 	log_info("%s lends %s in slabs of %s", c->name,
 		 format_size(c->size_bytes, size, sizeof size),
 		 format_size(c->slab_bytes, slab, sizeof slab));
-	for (unsigned i = 0; i < s->listeners; i++)
+	for (unsigned i = 0; i < s->control.listeners; i++)
 		log_info("listening on %s", s->listener[i].actual);
 #ifdef SRV_WITH_SYSTEMD
 	sd_notifyf(0, "READY=1\nSTATUS=lends %s", size);
@@ -188,7 +199,7 @@ static void end(struct server *s)
 #endif
 	if (s->control.workers)
 		srv_workers_unaccept(s->control.workers);
-	for (unsigned i = 0; i < s->listeners; i++)
+	for (unsigned i = 0; i < s->control.listeners; i++)
 		srv_unlisten(&s->listener[i]);
 	srv_workers_stop(s->control.workers);
 	srv_lender_close(s->control.lender);

@@ -134,7 +134,6 @@ static void young_add(struct srv_worker *w, struct srv_conn *c)
 static void drop(struct srv_worker *w, struct srv_conn *c)
 {
 	struct srv_workers *g = w->group;
-	bool borrower = c->session.borrower;
 	char peer[64];
 
 	assert(!c->armed && !c->hot);
@@ -149,8 +148,6 @@ static void drop(struct srv_worker *w, struct srv_conn *c)
 		c->next->prev = c->prev;
 	srv_conn_close(c, w->now_ns);
 	atomic_fetch_sub(&g->connections, 1);
-	if (borrower)
-		tell(g->o.changed_fd);
 }
 
 static void arm(struct srv_worker *w, struct srv_conn *c, unsigned events)

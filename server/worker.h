@@ -15,7 +15,6 @@ struct srv_workers_options {
 	unsigned threads;
 	unsigned max_connections;
 	uint64_t hello_ns; /* a stranger's time to say hello */
-	int changed_fd;    /* eventfd, written when a borrower's session ends */
 };
 
 /* [text] Starts the threads. */
