@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # SPDX-License-Identifier: MIT
 # The servers that infuse bench starts end with it, however it ends, and so does its folder.
 . "$(dirname "$0")/functions.sh"

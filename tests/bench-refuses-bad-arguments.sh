@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # SPDX-License-Identifier: MIT
 # A wrong argument to infuse bench is one clear line that names it, and exit status 1.
 . "$(dirname "$0")/functions.sh"

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # SPDX-License-Identifier: MIT
 # infuse bench --json prints one object a line, with every field that is promised; the floors, too.
 . "$(dirname "$0")/functions.sh"
@@ -13,7 +14,7 @@ check() {
 	[ "$(wc -l < "$1")" -eq "$(jq -s length "$1")" ] || fail "not one object a line: $(cat "$1")"
 }
 
-infuse-bench --json --size 16M --local 4M --runs 1 --touches 1000 random > "$scratch/random"
+infuse-bench --json --size 16M --local 4M --runs 1 --touches 1000 --prefetch none random > "$scratch/random"
 check "$scratch/random"
 jq -e '.us_per_page > 0 and .floor_us > 0 and (.ratio - .us_per_page / .floor_us | fabs) < 0.01
 	and .p50_us > 0 and .p99_us >= .p50_us and .faults >= 900 and .size_bytes == 16777216

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # SPDX-License-Identifier: MIT
 # infuse bench on a donor that is not there says so in a line that names it, and soon.
 . "$(dirname "$0")/functions.sh"

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # the demo sets and reads them
 # SPDX-License-Identifier: MIT
 # Sourced: makes one file of the demo's figures, with its pictures inside. Reads results.jsonl (what
 # `infuse bench --json` said, with the mode's name added), facts and the sqlite part's files.
