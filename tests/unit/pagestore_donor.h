@@ -89,6 +89,13 @@ static inline void donor_kill(struct test_donor *d)
 	d->pid = 0;
 }
 
+/* Stopped when it returns: a thread that spins may answer until it is. */
+static inline void donor_freeze(struct test_donor *d)
+{
+	kill(d->pid, SIGSTOP);
+	cr_assert_eq(waitpid(d->pid, NULL, WUNTRACED), d->pid);
+}
+
 static inline void donor_stop(struct test_donor *d)
 {
 	char name[128];

@@ -35,55 +35,47 @@ static struct ps_volume *filled(struct test_donor *d, unsigned donors, const cha
 	return v;
 }
 
-/* Reads all the time; calls `hurt` in the middle; counts good and bad ends until all is over. */
+/* A slab's pages into a buffer that is ours until the batch is done. */
+static void start_read(struct ps_port *p, struct ps_batch *b, struct ps_vec *vec, void *buf,
+		       uint64_t page)
+{
+	memset(buf, 0xee, sizeof data[0]);
+	*vec = (struct ps_vec){.page = page, .count = RUN, .buf = buf};
+	*b = (struct ps_batch){.vecs = 1, .vec = vec};
+	cr_assert_eq(ps_submit(p, b, clock_ns()), 0);
+}
+
+/*
+ * Reads all the time and calls `hurt` in the middle; counts good and bad ends. Goes on until the
+ * hurt shows: the kernel takes its time to close a killed process's sockets, and until then shm
+ * reads what is there.
+ */
 static void read_on(struct ps_volume *v, void (*hurt)(struct test_donor *d), struct test_donor *d,
 		    unsigned ends[2], int *status, int *donor)
 {
+	uint64_t page = 0, until = clock_ns() + (DEADLINE + 1000) * NSEC_PER_MSEC;
 	struct ps_port *p = ps_port(v, 0);
 	struct ps_batch b[RUNNING], *done;
 	struct ps_vec vec[RUNNING];
-	unsigned started = 0;
-	uint64_t page = 0;
 
-	for (unsigned i = 0; i < RUNNING; i++)
-		b[i] = (struct ps_batch){.vecs = 1, .vec = &vec[i], .user = data[i]};
-	for (unsigned i = 0; i < 600 || ps_inflight(p); i++) {
-		while (i < 600 && started - ends[0] - ends[1] < RUNNING) {
-			unsigned k = 0;
-
-			while (b[k].port) /* ours until it is done */
-				k++;
-			vec[k] = (struct ps_vec){.page = page, .count = RUN, .buf = data[k]};
-			page = (page + RUN) % PAGES;
-			memset(data[k], 0xee, sizeof data[k]);
-			cr_assert_eq(ps_submit(p, &b[k], clock_ns()), 0);
-			started++;
-		}
+	for (unsigned i = 0; i < RUNNING; i++, page += RUN)
+		start_read(p, &b[i], &vec[i], data[i], page);
+	for (unsigned i = 0; ps_inflight(p); i++) {
 		if (i == 300)
 			hurt(d);
 		done = wait_done(p, (DEADLINE + 1000) * NSEC_PER_MSEC);
 		ends[done->status != 0]++;
-		if (done->status) {
-			if (*status != -ETIMEDOUT)
-				*status = done->status;
+		if (done->status && *status != -ETIMEDOUT) {
+			*status = done->status;
 			*donor = done->donor;
-		} else {
-			for (unsigned k = 0; k < RUN; k++)
-				cr_assert(page_is((char *)done->vec->buf + k * PS_PAGE_SIZE,
-						  1 + done->vec->page + k));
 		}
-		done->port = NULL;
+		for (unsigned k = 0; k < RUN && !done->status; k++)
+			cr_assert(page_is((char *)done->vec->buf + k * PS_PAGE_SIZE,
+					  1 + done->vec->page + k));
+		page = (page + RUN) % PAGES;
+		if (i < 600 || (!ends[1] && clock_ns() < until))
+			start_read(p, done, done->vec, done->vec->buf, page);
 	}
-}
-
-static void kill_it(struct test_donor *d)
-{
-	donor_kill(d);
-}
-
-static void freeze_it(struct test_donor *d)
-{
-	kill(d->pid, SIGSTOP);
 }
 
 static void a_killed_donor_is_an_error(const char *way)
@@ -96,7 +88,7 @@ static void a_killed_donor_is_an_error(const char *way)
 	uint64_t begin;
 
 	write_all(v);
-	read_on(v, kill_it, &d[1], ends, &status, &donor);
+	read_on(v, donor_kill, &d[1], ends, &status, &donor);
 	cr_expect_gt(ends[0], 300, "the other donor's pages are read still");
 	cr_expect_gt(ends[1], 0);
 	cr_expect_eq(status, -EIO);
@@ -142,7 +134,7 @@ static void a_frozen_donor_is_a_timeout(const char *way)
 	struct ps_batch b;
 
 	write_all(v);
-	read_on(v, freeze_it, &d[0], ends, &status, &donor);
+	read_on(v, donor_freeze, &d[0], ends, &status, &donor);
 	cr_expect_gt(ends[0], 300);
 	cr_expect_gt(ends[1], 0);
 	cr_expect_eq(status, -ETIMEDOUT);
@@ -184,7 +176,7 @@ static void frozen_control_ends(const char *way)
 	uint64_t begin = clock_ns();
 	struct ps_space s;
 
-	kill(d->pid, SIGSTOP);
+	donor_freeze(d);
 	cr_expect_eq(ps_release(v, 0, PAGES), 0);
 	cr_expect_eq(ps_reserve(v, 0, PAGES), -EIO);
 	cr_expect(strstr(err_text(), d->tcp) || strstr(err_text(), d->path), "%s", err_text());
