@@ -14,7 +14,7 @@ say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
 # stage NAME LOG COMMAND...: runs it with its output in build/LOG and tells the seconds it took. A
-# failure shows the log's end, is remembered in failed_stages, and is the return value.
+# failure shows what the log says of it, is remembered in failed_stages, and is the return value.
 stage() {
 	local name=$1 log=build/$2 begun=$SECONDS rc=0; shift 2
 	printf '%-44s ' "$name"
@@ -25,8 +25,18 @@ stage() {
 	fi
 	printf 'FAILED  %4d s   see %s\n' $((SECONDS - begun)) "$log"
 	failed_stages+=("$name")
-	tail -n 40 "$log" | sed 's/^/    /'
+	what_failed "$log" | sed 's/^/    /'
 	return "$rc"
+}
+
+# A ctest log's failed tests with their output; of any other log its end.
+what_failed() {
+	if grep -q 'tests passed,.* tests failed out of' "$1"; then
+		awk '/^ *([0-9]+\/[0-9]+ Test|Start) *#?[0-9]+:/ { show = /\*\*\*/ && !/Skipped/ }
+			show && NF && n++ < 120' "$1"
+	else
+		tail -n 40 "$1"
+	fi
 }
 
 # as_root COMMAND...: as it is, or through sudo.
