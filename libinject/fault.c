@@ -158,11 +158,11 @@ static void prefetch(struct port *p, uint32_t page, uint64_t now)
 	hits = h->prefetch.hits;
 	n = h->prefetcher->fault(&h->prefetch, page, run);
 	hits = h->prefetch.hits - hits;
+	for (unsigned i = 0; i < n; i++)
+		stream_fetched(&h->prefetch, &run[i], fetch_ahead(p, &run[i], now));
 	lock_drop(&h->prefetch_lock);
 	if (hits)
 		COUNT(h, prefetch_hits, hits);
-	for (unsigned i = 0; i < n; i++)
-		fetch_ahead(p, &run[i], now);
 }
 
 /* p's lock held on entry and exit, dropped while frames are waited for. */

@@ -20,6 +20,7 @@
 #include <sys/prctl.h>
 
 #define STACK_BYTES  (128u << 10)
+#define STRAY_TIMES  8u /* touches of unused memory that make a SIGSEGV */
 #define START_FAILED 0x80000000u
 #define START_WAIT_S 60
 
@@ -39,6 +40,29 @@ static void segv_send(pid_t thread, void *address)
 	info.si_code = SI_QUEUE;
 	info.si_addr = address;
 	sys_call4(SYS_rt_tgsigqueueinfo, sys_call0(SYS_getpid), thread, SIGSEGV, SYS_PTR(&info));
+}
+
+/*
+ * A message may be older than it looks: its thread was served by another handler, went on, and
+ * freed the page. So the thread is woken first; one that really is lost comes back at once, with
+ * the same address, again and again.
+ */
+static void unused_touched(struct inject_heap *h, pid_t thread, unsigned char *at)
+{
+	struct stray *s = &h->stray[(uint32_t)thread % MAX_STRAYS];
+	bool lost;
+
+	lock_take(&h->stray_lock);
+	if (s->thread != thread || s->at != at)
+		*s = (struct stray){.thread = thread, .at = at};
+	lost = ++s->times == STRAY_TIMES;
+	if (lost)
+		s->times = 0;
+	lock_drop(&h->stray_lock);
+	if (lost)
+		segv_send(thread, at);
+	else
+		uffd_wake(h->uffd, at - (uintptr_t)at % PAGE, PAGE);
 }
 
 static void handle(struct inject_heap *h, unsigned index, const struct uffd_msg *m)
@@ -61,7 +85,7 @@ static void handle(struct inject_heap *h, unsigned index, const struct uffd_msg 
 		atomic_store_explicit(&h->crowded, true, memory_order_relaxed);
 	r = fault_resolve(h, index, page_of(h, at), &donor);
 	if (r == -EFAULT)
-		segv_send((pid_t)thread, at);
+		unused_touched(h, (pid_t)thread, at);
 	else if (r)
 		heap_failure(h, at, r, donor);
 }

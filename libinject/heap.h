@@ -32,6 +32,7 @@
 #define MAX_PORTS     64u
 #define NO_PAGE       UINT32_MAX
 #define MIN_LOCAL_PAGES 16
+#define MAX_STRAYS      16u
 
 /* --- a page's word --- */
 
@@ -210,6 +211,13 @@ struct inject_heap {
 	} seat[MAX_PORTS];
 	unsigned long threads[MAX_PORTS]; /* pthread_t */
 	pid_t pid;
+
+	struct lock stray_lock;
+	struct stray {
+		pid_t thread;
+		unsigned char *at;
+		unsigned times;
+	} stray[MAX_STRAYS];
 
 	char name[64];
 	void (*failed)(const struct inject_failure *, void *);

@@ -40,6 +40,19 @@ void history_add(struct prefetch_state *s, uint32_t page)
 	s->history[s->at++ % PREFETCH_HISTORY] = page;
 }
 
+static void stream_reached(struct prefetch_state *s, struct prefetch_stream *t, int64_t pages)
+{
+	uint32_t n = pages < t->fetched ? (uint32_t)pages : t->fetched;
+
+	s->hits += n;
+	t->fetched -= n;
+}
+
+void stream_fetched(struct prefetch_state *s, const struct prefetch_run *run, uint32_t pages)
+{
+	s->stream[run->stream].fetched += pages;
+}
+
 /*
  * A fault belongs to a stream when it is on its grid and no further ahead than one window beyond
  * what was asked: pages in between were local already, or came with a window.
@@ -56,7 +69,7 @@ struct prefetch_stream *stream_follow(struct prefetch_state *s, uint32_t page)
 		ahead = (t->asked - t->last) / t->stride;
 		if (steps <= 0 || steps > ahead + (int64_t)t->window)
 			continue;
-		s->hits += (uint64_t)(steps < ahead ? steps : ahead);
+		stream_reached(s, t, steps < ahead ? steps : ahead);
 		t->last = page;
 		if (steps > ahead)
 			t->asked = (int64_t)page + t->stride;
@@ -95,14 +108,14 @@ unsigned stream_ask(struct prefetch_state *s, struct prefetch_stream *t, struct 
 {
 	unsigned n = 0;
 
-	(void)s;
 	while (n < PREFETCH_RUNS && (t->asked - t->last) / t->stride <= (int64_t)t->window) {
 		uint32_t count = t->window;
 		int64_t end = t->asked + (int64_t)t->stride * (count - 1);
 
 		if (t->asked < 0 || end < 0 || end > UINT32_MAX)
 			break;
-		run[n++] = (struct prefetch_run){(uint32_t)t->asked, t->stride, count};
+		run[n++] = (struct prefetch_run){(uint32_t)t->asked, t->stride, count,
+						 (uint32_t)(t - s->stream)};
 		t->asked = end + t->stride;
 	}
 	return n;

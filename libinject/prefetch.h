@@ -14,11 +14,12 @@
 #define PREFETCH_HISTORY 16u
 #define PREFETCH_RUNS    4u
 
-/* count pages from page on, stride apart (never 0). */
+/* count pages from page on, stride apart (never 0), for a stream of the table. */
 struct prefetch_run {
 	uint32_t page;
 	int32_t stride;
 	uint32_t count;
+	uint32_t stream;
 };
 
 /* A sequence of faults that has been followed for a while. */
@@ -27,7 +28,8 @@ struct prefetch_stream {
 	int64_t asked;   /* page that would be asked next */
 	int32_t stride;  /* 0: free */
 	uint32_t window; /* pages asked at once */
-	uint64_t used;   /* for replacement */
+	uint32_t fetched; /* pages really fetched ahead and not reached yet */
+	uint64_t used;    /* for replacement */
 };
 
 struct prefetch_state {
@@ -57,6 +59,8 @@ struct prefetch_stream *stream_start(struct prefetch_state *s, uint32_t page, in
 /* Asks for what the stream will need: keeps two windows ahead of the fault. */
 unsigned stream_ask(struct prefetch_state *s, struct prefetch_stream *t, struct prefetch_run *run);
 bool history_has(const struct prefetch_state *s, int64_t page);
+/* Of a run's pages so many are on their way; the others were local already. */
+void stream_fetched(struct prefetch_state *s, const struct prefetch_run *run, uint32_t pages);
 void history_add(struct prefetch_state *s, uint32_t page);
 
 #endif

@@ -142,7 +142,7 @@ static int do_advise(struct inject_heap *h, struct request *rq, unsigned port)
 	     i += TRAY_FRAMES) {
 		uint32_t n = rq->count - i < TRAY_FRAMES ? rq->count - i : TRAY_FRAMES;
 
-		fetch_ahead(p, &(struct prefetch_run){rq->page + i, 1, n}, clock_ns());
+		fetch_ahead(p, &(struct prefetch_run){rq->page + i, 1, n, 0}, clock_ns());
 		make_room(p, clock_ns());
 	}
 	lock_drop(&p->lock);

@@ -137,10 +137,12 @@ static struct inject_heap *get_heap(void)
 	return lazy_peek();
 }
 
-static void say_full(void)
+static void say_full(int error)
 {
 	if (!atomic_exchange(&full_said, true))
-		report_line("donors are full: %s", err_text());
+		report_line("%s: %s",
+			    error == -ENOSPC ? "donors are full" : "a request for memory failed",
+			    err_text());
 }
 
 static void count_more(uint64_t bytes)
@@ -161,7 +163,7 @@ void *lazy_alloc(size_t bytes, size_t align)
 		return NULL;
 	r = range_alloc(h, bytes, align, &p);
 	if (r) {
-		say_full();
+		say_full(r);
 		return NULL;
 	}
 	count_more(PAGE_UP(bytes));
