@@ -2,6 +2,9 @@
 /*
  * A port: drives one core with real transports. It hands the core's messages to the donors'
  * connections, brings the answers back and closes what the core cuts off. One thread at a time.
+ *
+ * A connection that was closed stays closed for this port: opening blocks, and a donor that has
+ * restarted has lost the slabs anyway.
  */
 #include "common/clock.h"
 #include "common/sys.h"

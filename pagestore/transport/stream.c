@@ -18,17 +18,10 @@
 
 #define HEAD       sizeof(struct wire_header)
 #define IDLE_CHECK (100 * NSEC_PER_MSEC)
+#define NOTICES    8   /* receives of an idle connection in one poll */
+#define RECEIVES   512 /* of a busy one */
 
 _Static_assert(WIRE_MAX_INFLIGHT <= UINT16_MAX, "slots are counted in 16 bits");
-_Static_assert(sizeof(struct wire_clone) + WIRE_MAX_SLABS * sizeof(struct wire_slab) + HEAD <=
-		       STREAM_HEAD_BYTES,
-	       "a CLONE's request fits");
-
-static const uint16_t wire_ops[] = {
-	[TP_READ] = WIRE_READ, [TP_WRITE] = WIRE_WRITE, [TP_GRANT] = WIRE_GRANT,
-	[TP_FREE] = WIRE_FREE, [TP_CLONE] = WIRE_CLONE, [TP_MAP] = WIRE_MAP,
-	[TP_STAT] = WIRE_STAT, [TP_PING] = WIRE_PING,   [TP_GOODBYE] = WIRE_GOODBYE,
-};
 
 /* --- slots: the ops in flight, in order of sending --- */
 
@@ -106,75 +99,6 @@ int stream_die(struct stream *s, int err)
 
 /* --- out --- */
 
-static void put_slabs(unsigned char *to, const struct tp_op *op)
-{
-	for (uint32_t i = 0; i < op->count; i++) {
-		struct wire_slab slab = {htole64(op->slabs[i])};
-
-		memcpy(to + i * sizeof slab, &slab, sizeof slab);
-	}
-}
-
-/* The fixed part of the body, after the header. Returns its length, or 0 for one that's too long.
- */
-static size_t put_body(unsigned char *to, const struct tp_op *op, size_t *pages)
-{
-	struct wire_grant grant = {.slabs = htole32(op->count)};
-
-	switch (op->kind) {
-	case TP_READ:
-	case TP_WRITE:
-		for (uint32_t i = 0; i < op->count; i++) {
-			struct wire_seg seg = {.slab = htole64(op->seg[i].slab),
-					       .page = htole32(op->seg[i].page),
-					       .pages = htole32(op->seg[i].pages)};
-
-			memcpy(to + i * sizeof seg, &seg, sizeof seg);
-			*pages += op->seg[i].pages;
-		}
-		return op->count * sizeof(struct wire_seg);
-	case TP_GRANT:
-		memcpy(to, &grant, sizeof grant);
-		return sizeof grant;
-	case TP_CLONE:
-		memcpy(to, op->clone, sizeof *op->clone);
-		put_slabs(to + sizeof *op->clone, op);
-		return sizeof *op->clone + op->count * sizeof(struct wire_slab);
-	case TP_FREE:
-	case TP_MAP:
-		put_slabs(to, op);
-		return op->count * sizeof(struct wire_slab);
-	default:
-		return 0;
-	}
-}
-
-static bool too_long(const struct tp_op *op)
-{
-	bool data = op->kind == TP_READ || op->kind == TP_WRITE;
-
-	return op->count > (data ? WIRE_MAX_SEGS : WIRE_MAX_SLABS) ||
-	       (op->kind == TP_MAP && op->count > WIRE_MAX_FDS);
-}
-
-static void encode(struct stream *s, struct tp_op *op, uint16_t slot)
-{
-	uint64_t tag = (uint64_t)s->slot[slot].generation << 32 | slot;
-	struct wire_header h = {.op = htole16(wire_ops[op->kind]), .tag = htole64(tag)};
-	size_t pages = 0, body = put_body(s->head + HEAD, op, &pages);
-	bool one = op->kind == TP_GRANT;
-	bool none = op->kind == TP_STAT || op->kind == TP_PING || op->kind == TP_GOODBYE;
-	size_t data = op->kind == TP_WRITE ? pages * WIRE_PAGE_SIZE : 0;
-
-	h.bytes = htole32((uint32_t)(body + data));
-	h.count = htole32(one ? 1 : none ? 0 : op->count);
-	memcpy(s->head, &h, HEAD);
-	s->tx_op = op;
-	s->tx_at = 0;
-	s->tx_head = HEAD + body;
-	s->tx_bytes = HEAD + body + data;
-}
-
 static unsigned add_iov(struct stream *s, unsigned n, void *base, size_t len)
 {
 	if (!len)
@@ -244,7 +168,7 @@ int stream_submit(struct tp_conn *c, struct tp_op *op, uint64_t now_ns)
 		return s->error;
 	if (!s->up)
 		return -ENOTCONN;
-	if (too_long(op))
+	if (stream_too_long(op))
 		return -E2BIG;
 	if (s->tx_op || !stream_has_room(s))
 		return -EAGAIN;
@@ -252,7 +176,7 @@ int stream_submit(struct tp_conn *c, struct tp_op *op, uint64_t now_ns)
 		stream_finish(s, op->tag, 0, 0);
 		return 0;
 	}
-	encode(s, op, slot_take(s, op));
+	stream_encode(s, op, slot_take(s, op));
 	return flush(s);
 }
 
@@ -343,7 +267,7 @@ static int take_header(struct stream *s)
 		return stream_die(s, -EPROTO);
 	op = s->slot[slot].op;
 	/* An answer to a request that isn't wholly sent would leave us sending a reused buffer. */
-	if (le16toh(s->rx.op) != wire_ops[op->kind] || s->tx_op == op)
+	if (le16toh(s->rx.op) != stream_wire_op(op->kind) || s->tx_op == op)
 		return stream_die(s, -EPROTO);
 	if (refused(s) ? bytes != 0
 		       : bytes != answer_bytes(op) || !count_fits(op, le32toh(s->rx.count)))
@@ -535,6 +459,11 @@ static long receive_body(struct stream *s)
 	return got;
 }
 
+static long receive_more(struct stream *s)
+{
+	return s->rx_head < HEAD ? receive_head(s) : receive_body(s);
+}
+
 int stream_poll(struct tp_conn *c, uint64_t now_ns, struct tp_done *done, unsigned n)
 {
 	struct stream *s = stream_of(c);
@@ -545,10 +474,12 @@ int stream_poll(struct tp_conn *c, uint64_t now_ns, struct tp_done *done, unsign
 	/* Notices and a donor's end are noticed without a request too, if later. */
 	if (s->up && !s->inflight && now_ns - s->idle_ns > IDLE_CHECK) {
 		s->idle_ns = now_ns;
-		receive_head(s);
+		for (int i = 0; i < NOTICES && receive_more(s) > 0; i++)
+			;
 	}
-	while (s->up && s->inflight && s->done_count < n)
-		if ((s->rx_head < HEAD ? receive_head(s) : receive_body(s)) <= 0)
+	/* Bounded: a donor may send notices without end. */
+	for (int k = 0; k < RECEIVES && s->up && s->inflight && s->done_count < n; k++)
+		if (receive_more(s) <= 0)
 			break;
 	for (; i < n && s->done_count; i++, s->done_count--) {
 		done[i] = s->done[s->done_first];

@@ -78,6 +78,12 @@ void stream_finish(struct stream *s, uint64_t tag, int status, uint32_t wire);
 /* The connection is dead; poll says so after what is done. Returns err. */
 int stream_die(struct stream *s, int err);
 
+/* encode.c: puts op's request into head, to be sent as the slot's. */
+void stream_encode(struct stream *s, struct tp_op *op, uint16_t slot);
+/* More than one message may hold? */
+bool stream_too_long(const struct tp_op *op);
+uint16_t stream_wire_op(enum tp_kind kind);
+
 /* hello.c: [text] says hello and fills h->welcome. */
 int stream_hello(struct stream *s, struct tp_hello *h, uint64_t until_ns);
 

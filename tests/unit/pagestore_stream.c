@@ -212,6 +212,32 @@ Test(stream, puts_every_byte_where_it_belongs_in_any_order_and_in_any_pieces)
 	close(peer);
 }
 
+Test(stream, reads_notices_and_notices_the_end_without_a_request)
+{
+	struct {
+		struct wire_header h;
+		struct wire_slab slab[1000];
+	} notice = {.h = {.op = htole16(WIRE_RECLAIM), .bytes = htole32(sizeof notice.slab)}};
+	const char *bytes = (const char *)&notice;
+	uint64_t now = NSEC_PER_SEC;
+	struct tp_done done;
+	size_t at = 0;
+
+	open_stream();
+	while (at < 10 * sizeof notice) {
+		size_t part = 1 + draw(3000), here = at % sizeof notice;
+
+		part = part < sizeof notice - here ? part : sizeof notice - here;
+		cr_assert_eq(write(peer, bytes + here, part), (ssize_t)part);
+		at += part;
+		now += 200 * NSEC_PER_MSEC;
+		cr_assert_eq(stream_poll(&s.base, now, &done, 1), 0);
+	}
+	close(peer);
+	cr_expect_eq(stream_poll(&s.base, now + NSEC_PER_SEC, &done, 1), -ECONNRESET);
+	stream_close(&s.base);
+}
+
 Test(stream, needs_one_receive_for_a_page)
 {
 	static struct reading r;
