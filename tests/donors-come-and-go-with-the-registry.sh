@@ -28,7 +28,7 @@ INFUSE_DONOR="$donor_alpha_tcp" exits_with 0 infuse volumes
 exits_with 0 infuse stat --donor "shm:$scratch/alpha.sock"
 
 kill -KILL "$donor_alpha_pid"
-until_true 5 test ! -e "/proc/$donor_alpha_pid/fd/0"
+wait "$donor_alpha_pid" || true
 exits_with 1 infuse donors
 grep -Eq '^alpha .* unreachable$' "$scratch/out" || fail "$(cat "$scratch/out")"
 grep -Eq '^beta .* up$' "$scratch/out" || fail "$(cat "$scratch/out")"
