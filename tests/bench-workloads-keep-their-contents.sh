@@ -22,7 +22,7 @@ for transport in tcp unix shm; do
 			[ "$(said pages_in)" -gt 500 ] || fail "$transport $mode $workload: $(cat "$scratch/json")"
 		done
 	done
-	measured --size 64M --transport "$transport" transpose
+	measured --size 64M --local 32M --transport "$transport" transpose
 	[ "$(said pages_in)" -gt 4000 ] || fail "$transport transpose: $(cat "$scratch/json")"
 	measured --size 16M --transport "$transport" --donors 2 stencil
 	[ "$(said pages_out)" -gt 1000 ] || fail "$transport stencil: $(cat "$scratch/json")"
