@@ -474,7 +474,7 @@ int stream_poll(struct tp_conn *c, uint64_t now_ns, struct tp_done *done, unsign
 	/* Notices and a donor's end are noticed without a request too, if later. */
 	if (s->up && !s->inflight && now_ns - s->idle_ns > IDLE_CHECK) {
 		s->idle_ns = now_ns;
-		for (int i = 0; i < NOTICES && receive_more(s) > 0; i++)
+		for (int k = 0; k < NOTICES && receive_more(s) > 0; k++)
 			;
 	}
 	/* Bounded: a donor may send notices without end. */
