@@ -176,6 +176,7 @@ static int donors_copy(struct inject_heap *h, const struct inject_options *o)
 		.ports = h->ports,
 		.depth = PORT_OPS,
 		.deadline_ns = h->deadline_ns,
+		.transient = true,
 	};
 	return 0;
 }

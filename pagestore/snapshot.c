@@ -114,6 +114,7 @@ int ps_adopt(struct ps_volume *v, bool inherited)
 		return err_fail(-ENOENT, "there is no snapshot to adopt");
 	forget_all(v, inherited);
 	memcpy(v->borrower, v->snapshot_borrower, sizeof v->borrower);
+	v->transient = true; /* a forked child never comes back */
 	for (uint64_t i = 0; i < v->map.slabs; i++)
 		if (v->map.slab[i].live)
 			v->map.slab[i].handle[0] = v->clone[i];

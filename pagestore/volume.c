@@ -20,6 +20,7 @@
 #define MAX_DEPTH        4096u
 #define MAX_PORTS        4096u
 #define MAX_PAGES        (1ull << 40)
+#define MAX_WAIT         (24 * 3600 * NSEC_PER_SEC)
 
 void volume_donor_error(struct ps_volume *v, unsigned donor, int error)
 {
@@ -43,6 +44,7 @@ int volume_connect(struct ps_volume *v, unsigned donor, struct tp_conn *c, struc
 	int r;
 
 	memcpy(h->name, v->name, sizeof h->name);
+	h->transient = v->transient;
 	r = c->t->open(c, h, v->connect_ns);
 	if (r)
 		return r;
@@ -125,6 +127,8 @@ static int check_options(const struct ps_options *o)
 	if (!o->ports || o->ports > MAX_PORTS || o->depth > MAX_DEPTH)
 		return err_fail(-EINVAL, "%u ports of %u batches are out of range", o->ports,
 				o->depth);
+	if (o->deadline_ns > MAX_WAIT || o->connect_ns > MAX_WAIT)
+		return err_fail(-EINVAL, "a deadline of more than a day is none");
 	if (o->replicas > 1)
 		return err_fail(-ENOTSUP, "%u replicas: one is all there is yet", o->replicas);
 	return 0;
@@ -194,6 +198,7 @@ static int open_volume(struct ps_volume *v, const struct ps_options *o)
 	v->deadline_ns = o->deadline_ns ? o->deadline_ns : DEFAULT_DEADLINE;
 	v->connect_ns = o->connect_ns ? o->connect_ns : DEFAULT_DEADLINE;
 	snprintf(v->name, sizeof v->name, "%s", o->name ? o->name : program_invocation_short_name);
+	v->transient = o->transient;
 	volume_new_borrower(v->borrower);
 	memcpy(&v->rng, v->borrower, sizeof v->rng);
 	r = create_conns(v, o);

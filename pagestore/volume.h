@@ -65,6 +65,7 @@ struct ps_volume {
 	uint64_t *handle; /* by slab: room for the lists */
 	uint64_t *clone;  /* by slab: the snapshot's handles */
 	bool snapshot;
+	bool transient;
 	unsigned char snapshot_borrower[16];
 };
 

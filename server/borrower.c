@@ -201,7 +201,7 @@ void srv_borrower_put(struct srv_lender *l, struct srv_borrower *b, uint64_t now
 	last = !b->users;
 	if (last)
 		b->gone_ns = now_ns;
-	gone = last && !READ(b->count);
+	gone = last && (b->over || !READ(b->count));
 	if (gone)
 		borrower_unlink(l, b);
 	pthread_mutex_unlock(&l->table);
@@ -212,7 +212,8 @@ void srv_borrower_put(struct srv_lender *l, struct srv_borrower *b, uint64_t now
 }
 
 struct srv_borrower *srv_lend_attach(struct srv_lender *l, const uint8_t id[16],
-				     const uint8_t name[WIRE_NAME_BYTES], uint32_t pid)
+				     const uint8_t name[WIRE_NAME_BYTES], uint32_t pid,
+				     bool transient)
 {
 	struct srv_borrower *b = srv_borrower_get(l, id, name);
 
@@ -221,14 +222,16 @@ struct srv_borrower *srv_lend_attach(struct srv_lender *l, const uint8_t id[16],
 	pthread_mutex_lock(&l->table);
 	b->sessions++;
 	b->pid = pid;
+	b->transient = transient;
 	pthread_mutex_unlock(&l->table);
 	return b;
 }
 
-void srv_lend_detach(struct srv_lender *l, struct srv_borrower *b, uint64_t now_ns)
+void srv_lend_detach(struct srv_lender *l, struct srv_borrower *b, bool hung_up, uint64_t now_ns)
 {
 	pthread_mutex_lock(&l->table);
 	b->sessions--;
+	b->over = hung_up && b->transient && !b->sessions;
 	pthread_mutex_unlock(&l->table);
 	srv_borrower_put(l, b, now_ns);
 }

@@ -254,9 +254,12 @@ enum srv_turn srv_conn_turn(struct srv_conn *c, struct srv_scratch *t, uint64_t 
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && errno == EAGAIN)
-			return moved ? SRV_TURN_SERVED : SRV_TURN_IDLE;
+		if (n < 0 && errno == EAGAIN) {
+			turn = moved ? SRV_TURN_SERVED : SRV_TURN_IDLE;
+			break;
+		}
 		if (n <= 0) {
+			c->session.hung_up = !n || errno == ECONNRESET;
 			turn = SRV_TURN_OVER;
 			break;
 		}

@@ -60,10 +60,14 @@ void srv_lender_drain(struct srv_lender *l);
 void srv_lender_sessions(struct srv_lender *l, int change);
 void srv_lender_welcome(struct srv_lender *l, struct wire_welcome *ret);
 
-/* A session begins and ends. NULL: no memory. */
+/*
+ * A session begins and ends. NULL: no memory. transient: when the last session ends because the
+ * borrower hung up, there is no grace.
+ */
 struct srv_borrower *srv_lend_attach(struct srv_lender *l, const uint8_t id[16],
-				     const uint8_t name[WIRE_NAME_BYTES], uint32_t pid);
-void srv_lend_detach(struct srv_lender *l, struct srv_borrower *b, uint64_t now_ns);
+				     const uint8_t name[WIRE_NAME_BYTES], uint32_t pid,
+				     bool transient);
+void srv_lend_detach(struct srv_lender *l, struct srv_borrower *b, bool hung_up, uint64_t now_ns);
 void srv_lend_touch(struct srv_borrower *b, uint64_t now_ns);
 void srv_lend_count(struct srv_borrower *b, uint64_t pages_read, uint64_t pages_written);
 

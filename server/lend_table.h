@@ -25,6 +25,8 @@ struct srv_borrower {
 	unsigned sessions;
 	unsigned users; /* sessions, and operations that are about to add slabs */
 	uint64_t gone_ns;
+	bool transient; /* has no grace when it hangs up */
+	bool over;      /* and did */
 	struct srv_borrower *next;
 	/* its own */
 	pthread_mutex_t lock;

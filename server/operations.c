@@ -63,14 +63,15 @@ static uint32_t run_hello(struct srv_session *s, const uint8_t *body, struct srv
 		srv_session_end(s, "speaks other versions of the protocol only");
 		return WIRE_OK;
 	}
-	if (h.flags || h.reserved || !all_zero(h.token, sizeof h.token)) {
+	if (h.flags & ~htole16(minor ? WIRE_HELLO_F_ALL : 0) || h.reserved || !all_zero(h.token, sizeof h.token)) {
 		srv_out_head(out, &s->head, WIRE_EPROTO, 0, 0);
 		srv_session_end(s, "a hello with reserved fields set");
 		return WIRE_OK;
 	}
 	w = malloc(sizeof *w);
 	if (w && !all_zero(h.borrower, sizeof h.borrower)) {
-		s->borrower = srv_lend_attach(s->lender, h.borrower, h.name, le32toh(h.pid));
+		s->borrower = srv_lend_attach(s->lender, h.borrower, h.name, le32toh(h.pid),
+					      h.flags & htole16(WIRE_HELLO_F_TRANSIENT));
 		if (s->borrower)
 			srv_lend_touch(s->borrower, s->now_ns);
 	}

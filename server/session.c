@@ -30,7 +30,7 @@ void srv_session_close(struct srv_session *s, uint64_t now_ns)
 	free(s->runs);
 	free(s->body);
 	if (s->borrower)
-		srv_lend_detach(s->lender, s->borrower, now_ns);
+		srv_lend_detach(s->lender, s->borrower, s->hung_up, now_ns);
 	srv_lender_sessions(s->lender, -1);
 	memset(s, 0, sizeof *s);
 	s->phase = SRV_CLOSED;

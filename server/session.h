@@ -37,6 +37,7 @@ struct srv_session {
 	uint8_t minor;
 	bool greeted;
 	bool is_unix; /* descriptors can be handed over */
+	bool hung_up; /* the other end closed the connection */
 	uint64_t now_ns;
 };
 

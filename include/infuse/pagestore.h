@@ -37,6 +37,7 @@ struct ps_options {
 	uint64_t deadline_ns;      /* for one batch; 0: 3 s */
 	uint64_t connect_ns;       /* for opening a connection; 0: 3 s */
 	unsigned replicas;         /* 0 or 1 for now */
+	bool transient;            /* dies with this process: donors free its slabs at once then */
 };
 
 /* [text] Connects every port to every donor; blocks, bounded by connect_ns a donor. */

@@ -101,13 +101,20 @@ struct wire_hello {
 	__le16 major;
 	__le16 minor;     /* client: the newest it speaks; server: the one both will speak */
 	__le16 minor_min; /* client: the oldest it speaks; server: 0 */
-	__le16 flags;     /* reserved */
+	__le16 flags;     /* WIRE_HELLO_F_* */
 	__u8 borrower[16]; /* all zero: a session that only asks (STAT, PING) */
 	__u8 token[32];    /* reserved: proof of a key */
 	__u8 name[WIRE_NAME_BYTES]; /* NUL-padded UTF-8: the volume or program, for people */
 	__le32 pid;        /* of the borrower, for people */
 	__le32 reserved;
 };
+
+/*
+ * The borrower can't come back: once its last connection is closed by its own end, its slabs are
+ * free, without the grace. (A connection that the network ended still has it.) From 1.1 on.
+ */
+#define WIRE_HELLO_F_TRANSIENT 0x0001u
+#define WIRE_HELLO_F_ALL       (WIRE_HELLO_F_TRANSIENT)
 
 struct wire_welcome {
 	__le64 magic;

@@ -65,6 +65,7 @@ struct tp_addr {
 struct tp_hello {
 	unsigned char borrower[16];
 	char name[WIRE_NAME_BYTES];
+	bool transient;              /* the borrower can't come back: no grace when it hangs up */
 	struct wire_welcome welcome; /* filled by open */
 };
 

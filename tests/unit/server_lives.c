@@ -62,6 +62,27 @@ Test(server_lives, a_borrower_that_does_not_come_back_is_freed_after_its_grace)
 	cr_assert_eq(le32toh(client_stat(other).borrowers), 0);
 }
 
+Test(server_lives, a_transient_borrower_that_hangs_up_is_freed_without_a_grace)
+{
+	START("--grace", "60s");
+	int fd = client_connect(&d, false), other = client_open(&d, true, 0);
+	struct wire_header head = client_header(WIRE_HELLO, 0, sizeof(struct wire_hello));
+	struct wire_hello hello = client_hello(1);
+	struct wire_welcome welcome;
+	uint64_t slab[3];
+
+	hello.flags = htole16(WIRE_HELLO_F_TRANSIENT);
+	client_send(fd, &head, sizeof head);
+	client_send(fd, &hello, sizeof hello);
+	cr_assert(client_receive(fd, &head, sizeof head));
+	cr_assert_eq(head.status, 0);
+	cr_assert(client_receive(fd, &welcome, sizeof welcome));
+	cr_assert_eq(client_grant(fd, 3, slab), WIRE_OK);
+	cr_assert_eq(client_slabs_free(other), 61);
+	close(fd);
+	until(client_slabs_free(other) == 64);
+}
+
 Test(server_lives, the_grace_of_a_clone_begins_with_the_clone)
 {
 	START("--grace", "1s");
