@@ -141,6 +141,9 @@ Test(address, odd_options_are_refused)
 	o.ports = 0;
 	cr_expect_eq(ps_open(&o, &v), -EINVAL);
 	o = good;
+	o.deadline_ns = UINT64_MAX;
+	cr_expect_eq(ps_open(&o, &v), -EINVAL);
+	o = good;
 	o.replicas = 2;
 	cr_expect_eq(ps_open(&o, &v), -ENOTSUP);
 	cr_expect_null(v);

@@ -327,6 +327,53 @@ Test(contract, shm_says_how_much_there_is)
 	says_how_much_there_is("shm");
 }
 
+/* Takes 5 MiB of the donors' 8 and gives them back, again and again. */
+static void *take_and_give(void *arg)
+{
+	struct ps_volume *v = arg;
+	unsigned got = 0;
+
+	for (unsigned i = 0; i < 300; i++) {
+		int r = ps_reserve(v, 0, 1280);
+
+		cr_assert(!r || r == -ENOSPC, "%d: %s", r, err_text());
+		if (r)
+			continue;
+		got++;
+		cr_assert_eq(ps_release(v, 0, 1280), 0);
+	}
+	return (void *)(uintptr_t)got;
+}
+
+Test(contract, borrowers_that_race_for_the_last_slabs_leak_none)
+{
+	struct ps_volume *v[2];
+	struct test_donor d[2];
+	pthread_t thread[2];
+	struct ps_space s;
+	uintptr_t sum = 0;
+
+	for (unsigned i = 0; i < 2; i++)
+		donor_start(&d[i], "4M", "64K");
+	for (unsigned i = 0; i < 2; i++) {
+		v[i] = open_volume(d, 2, i ? "tcp" : "unix", 1280, 1, 5000);
+		cr_assert_eq(pthread_create(&thread[i], NULL, take_and_give, v[i]), 0);
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		void *got;
+
+		pthread_join(thread[i], &got);
+		sum += (uintptr_t)got;
+	}
+	cr_expect_gt(sum, 0);
+	cr_assert_eq(ps_space(v[0], &s), 0);
+	cr_expect_eq(s.pages_free, 2048, "what was granted in part was given back");
+	for (unsigned i = 0; i < 2; i++)
+		ps_close(v[i]);
+	for (unsigned i = 0; i < 2; i++)
+		donor_stop(&d[i]);
+}
+
 Test(contract, pages_that_were_not_reserved_are_an_error)
 {
 	static unsigned char buf[2][PS_PAGE_SIZE];
