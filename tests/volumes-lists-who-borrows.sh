@@ -18,7 +18,7 @@ print("ready", flush=True)
 open(sys.argv[1]).read()
 print(data.count(b"infuse"), flush=True)' "$scratch/go" > "$scratch/program" 2> "$scratch/run.log" &
 program=$!
-started+=($program)
+started+=("$program")
 until_true 60 grep -q ready "$scratch/program"
 
 exits_with 0 infuse volumes "${donor[@]}" --json
