@@ -24,9 +24,10 @@ static inline void cleanup_file_(FILE **f)
 		fclose(*f);
 }
 
-#define CLEANUP_FD   __attribute__((cleanup(cleanup_fd_)))
-#define CLEANUP_FREE __attribute__((cleanup(cleanup_free_)))
-#define CLEANUP_FILE __attribute__((cleanup(cleanup_file_)))
+/* unused: clang does not take the clean-up for a use. */
+#define CLEANUP_FD   __attribute__((cleanup(cleanup_fd_), unused))
+#define CLEANUP_FREE __attribute__((cleanup(cleanup_free_), unused))
+#define CLEANUP_FILE __attribute__((cleanup(cleanup_file_), unused))
 
 /* Hands a scoped descriptor or pointer over to the caller. */
 static inline int steal_fd(int *fd)
