@@ -8,7 +8,8 @@
 
 void srv_buffer_pin(struct srv_buffer *b)
 {
-	atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
+	/* Acquire: with the release in unpin, what earlier requests did in here is seen by this one. */
+	atomic_fetch_add_explicit(&b->refs, 1, memory_order_acquire);
 }
 
 void srv_buffer_unpin(struct srv_buffer *b)

@@ -10,6 +10,9 @@
  * - A buffer becomes shared only under the lock of its only holder's borrower. Who has the lock of
  *   its slab's borrower and sees `shared` false may therefore rely on it.
  *
+ * What one borrower does at once to one page (two writes, a write and a clone) is its own affair:
+ * it gets either's bytes. Different borrowers never meet in a buffer without its lock.
+ *
  * Every slab has a reservation of its own (also clones that share), so a copy always finds memory:
  * reservations = slabs + freed buffers still pinned; buffers in use are never more.
  *

@@ -28,7 +28,7 @@ struct donor {
 void donor_start(struct donor *d, const char *const *more);
 /* Sends the signal (0: none) and waits; returns the exit status, or -1 when it was killed. */
 int donor_end(struct donor *d, int sig);
-/* Ends it and removes its folder. */
+/* Ends it, checks what sanitizers said, and removes its folder. */
 void donor_stop(struct donor *d);
 bool donor_said(const struct donor *d, const char *words);
 /* Polls until the condition holds, at most 10 s. */
