@@ -15,8 +15,10 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #define BACKLOG 4096
+#define TRIES   20u
 
 /* Cuts "HOST:PORT" or "[HOST]:PORT" in two. */
 static int split(const char *s, char *host, size_t len, const char **port)
@@ -58,13 +60,26 @@ static bool is_loopback(const struct sockaddr *sa)
 	return false;
 }
 
+/*
+ * The kernel lets go of a killed server's sockets a little after the process is gone (its io_uring
+ * holds them), so what is in use is tried again for a while.
+ */
+static bool try_again(unsigned *tries)
+{
+	if (!(*tries)--)
+		return false;
+	nanosleep(&(struct timespec){0, 50 * 1000 * 1000}, NULL);
+	return true;
+}
+
 static int bind_tcp(const char *address, const struct addrinfo *ai, struct srv_listener *ret)
 {
 	CLEANUP_FD int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof ss;
 	char host[INET6_ADDRSTRLEN], port[8];
-	int one = 1;
+	int one = 1, r;
+	unsigned tries = TRIES;
 
 	if (fd < 0)
 		return err_fail(-errno, "can't listen on %s: %s", address, strerror(errno));
@@ -73,8 +88,11 @@ static int bind_tcp(const char *address, const struct addrinfo *ai, struct srv_l
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
 	/* Accepted sockets inherit it. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-	if (bind(fd, ai->ai_addr, ai->ai_addrlen) || listen(fd, BACKLOG) ||
-	    getsockname(fd, (struct sockaddr *)&ss, &len))
+	do
+		r = bind(fd, ai->ai_addr, ai->ai_addrlen) || listen(fd, BACKLOG) ? errno : 0;
+	while (r == EADDRINUSE && try_again(&tries));
+	errno = r;
+	if (r || getsockname(fd, (struct sockaddr *)&ss, &len))
 		return err_fail(-errno, "can't listen on %s: %s", address, strerror(errno));
 	if (getnameinfo((struct sockaddr *)&ss, len, host, sizeof host, port, sizeof port,
 			NI_NUMERICHOST | NI_NUMERICSERV))
@@ -109,18 +127,31 @@ static int listen_tcp(const char *address, bool insecure, struct srv_listener *r
 	return r;
 }
 
+/* Does anybody listen on the socket file? */
+static bool is_live(const struct sockaddr_un *un)
+{
+	unsigned tries = TRIES;
+
+	do {
+		CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+		/* A full backlog (EAGAIN) is a live server too. */
+		if (fd >= 0 && connect(fd, (const struct sockaddr *)un, sizeof *un) &&
+		    errno == ECONNREFUSED)
+			return false;
+	} while (try_again(&tries));
+	return true;
+}
+
 /* Removes a socket file whose server is gone. */
 static int remove_stale(const char *address, const struct sockaddr_un *un)
 {
-	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct stat st;
 
 	if (lstat(un->sun_path, &st) || !S_ISSOCK(st.st_mode))
 		return err_fail(-EEXIST, "can't listen on %s: there is a file that is no socket",
 				address);
-	/* A full backlog (EAGAIN) is a live server too. */
-	if (fd < 0 || !connect(fd, (const struct sockaddr *)un, sizeof *un) ||
-	    errno != ECONNREFUSED)
+	if (is_live(un))
 		return err_fail(-EADDRINUSE, "can't listen on %s: another server listens there",
 				address);
 	if (unlink(un->sun_path))

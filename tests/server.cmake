@@ -26,3 +26,8 @@ if(INFUSE_FUZZ)
     -print_final_stats=1 ${session_corpus})
   infuse_test_properties(server-fuzz slow 90)
 endif()
+
+infuse_script_test(server-protocol-page-is-exact quick 30)
+infuse_script_test(server-refuses-addresses-that-strangers-reach "quick;asan" 90)
+infuse_script_test(server-says-why-it-can-not-lock-memory quick 60)
+infuse_script_test(server-replaces-dead-sockets-only "quick;asan" 60)
