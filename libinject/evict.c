@@ -43,10 +43,10 @@ static bool is_evictable(struct inject_heap *h, uint32_t page, uint32_t word)
 /* Claims up to `most` victims, oldest first, sorted by address. */
 static void victims_claim(struct inject_heap *h, struct round *v, unsigned most)
 {
-	unsigned looks = 2 * h->res.count + 64;
+	int64_t looks = 2 * atomic_load_explicit(&h->res.resident, memory_order_relaxed) + 64;
 
 	v->count = 0;
-	while (v->count < most && looks--) {
+	while (v->count < most && looks-- > 0) {
 		uint32_t page = residency_pop(h), word;
 		unsigned at;
 

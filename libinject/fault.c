@@ -59,9 +59,14 @@ static void port_unlock(struct port *p)
 		heap_failure(p->heap, NULL, status, donor);
 }
 
-/* Between two looks at what somebody else, or the network, has to do. */
+/*
+ * Between two looks at what somebody else, or the network, has to do. p (may be NULL) is not locked;
+ * it is for a moment, to learn what to wait for.
+ */
 static void pause_for(struct inject_heap *h, struct port *p, unsigned round, uint64_t start)
 {
+	struct ps_wait w;
+
 	if (round < 4) {
 		cpu_relax();
 	} else if (!p || clock_ns() - start < h->spin_ns) {
@@ -69,7 +74,10 @@ static void pause_for(struct inject_heap *h, struct port *p, unsigned round, uin
 		if (round % YIELD_AFTER == 0)
 			sys_call0(SYS_sched_yield);
 	} else {
-		ps_wait(p->ps, NAP_NS);
+		lock_take(&p->lock);
+		ps_wait_for(p->ps, NAP_NS, &w);
+		lock_drop(&p->lock);
+		ps_wait_sleep(&w);
 	}
 }
 
@@ -218,6 +226,7 @@ static int fetch_demand(struct inject_heap *h, struct port *p, uint32_t page, in
 	struct waiter w = {.donor = -1};
 	uint32_t word;
 	struct op *op = NULL;
+	struct ps_wait nap;
 	int frame, r = -EAGAIN;
 
 	lock_take(&p->lock);
@@ -232,8 +241,9 @@ static int fetch_demand(struct inject_heap *h, struct port *p, uint32_t page, in
 			op_put(p, op);
 		if (!p->in_flight)
 			out_flush(p, now);
+		ps_wait_for(p->ps, NAP_NS, &nap);
 		port_unlock(p);
-		ps_wait(p->ps, NAP_NS);
+		ps_wait_sleep(&nap);
 		return -EAGAIN;
 	}
 	if (!page_claim(h, page, word, page_word(PG_FETCH, word & PG_KEEP, p->index))) {

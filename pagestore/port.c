@@ -11,7 +11,6 @@
 #include "pagestore/volume.h"
 
 #include <errno.h>
-#include <poll.h>
 
 #define POLL_CHUNK 32
 #define LOOK_NS    (100 * NSEC_PER_MSEC) /* idle connections are polled this often */
@@ -71,7 +70,7 @@ int ps_submit(struct ps_port *p, struct ps_batch *b, uint64_t now_ns)
 	if (r)
 		return r;
 	if (p->core.inflight == 1)
-		__atomic_store_n(&p->driven_ns, now_ns, __ATOMIC_RELAXED);
+		p->driven_ns = now_ns;
 	b->port = p;
 	push(p, now_ns);
 	return 0;
@@ -80,12 +79,12 @@ int ps_submit(struct ps_port *p, struct ps_batch *b, uint64_t now_ns)
 unsigned ps_poll(struct ps_port *p, uint64_t now_ns, struct ps_batch **done, unsigned n)
 {
 	uint64_t mask = p->core.busy;
-	uint64_t idle = now_ns - __atomic_load_n(&p->driven_ns, __ATOMIC_RELAXED);
+	uint64_t idle = now_ns - p->driven_ns;
 
 	/* The caller was busy elsewhere: that is no donor's fault. */
 	if (p->core.inflight && (int64_t)idle > (int64_t)LOOK_NS)
 		core_forgive(&p->core, idle);
-	__atomic_store_n(&p->driven_ns, now_ns, __ATOMIC_RELAXED);
+	p->driven_ns = now_ns;
 
 	if (now_ns - p->looked_ns >= LOOK_NS) {
 		p->looked_ns = now_ns;
@@ -105,30 +104,45 @@ unsigned ps_inflight(const struct ps_port *p)
 	return p->core.inflight;
 }
 
-void ps_wait(struct ps_port *p, uint64_t timeout_ns)
+void ps_wait_for(struct ps_port *p, uint64_t timeout_ns, struct ps_wait *w)
 {
-	struct pollfd fds[PS_MAX_DONORS];
-	uint64_t now = clock_ns(), until = core_due(&p->core), most = now + timeout_ns;
-	struct timespec t;
-	unsigned n = 0;
+	uint64_t now = clock_ns(), most = now + timeout_ns;
 
+	w->until_ns = core_due(&p->core);
+	w->count = 0;
+	if (most >= now && most < w->until_ns)
+		w->until_ns = most;
 	if (p->core.done_first)
-		return;
-	if (most >= now && most < until)
-		until = most;
+		w->until_ns = 0;
 	for (uint64_t m = p->live & p->core.busy; m; m &= m - 1) {
 		struct tp_conn *c = p->conn[__builtin_ctzll(m)];
 		uint64_t due = c->t->due ? c->t->due(c) : UINT64_MAX;
+		struct pollfd *f = &w->fds[w->count];
 
-		fds[n].fd = c->t->fd(c, &fds[n].events);
-		n += fds[n].fd >= 0;
-		if (due < until)
-			until = due;
+		f->fd = c->t->fd(c, &f->events);
+		w->count += f->fd >= 0;
+		if (due < w->until_ns)
+			w->until_ns = due;
 	}
-	if (until <= now)
+}
+
+void ps_wait_sleep(const struct ps_wait *w)
+{
+	uint64_t now = clock_ns();
+	struct timespec t;
+
+	if (w->until_ns <= now)
 		return;
-	t.tv_sec = (time_t)((until - now) / NSEC_PER_SEC);
-	t.tv_nsec = (long)((until - now) % NSEC_PER_SEC);
-	sys_call5(SYS_ppoll, SYS_PTR(fds), n, SYS_PTR(&t), 0, 0);
-	__atomic_store_n(&p->driven_ns, clock_ns(), __ATOMIC_RELAXED);
+	t.tv_sec = (time_t)((w->until_ns - now) / NSEC_PER_SEC);
+	t.tv_nsec = (long)((w->until_ns - now) % NSEC_PER_SEC);
+	sys_call5(SYS_ppoll, SYS_PTR(w->fds), w->count, SYS_PTR(&t), 0, 0);
+}
+
+void ps_wait(struct ps_port *p, uint64_t timeout_ns)
+{
+	struct ps_wait w;
+
+	ps_wait_for(p, timeout_ns, &w);
+	ps_wait_sleep(&w);
+	p->driven_ns = clock_ns();
 }

@@ -6,6 +6,7 @@ set -euo pipefail
 : "${INFUSE_BUILD:?run me through ctest, or set INFUSE_BUILD to the build folder}"
 export PATH="$INFUSE_BUILD/bin:$PATH"
 export LC_ALL=C
+export TSAN_OPTIONS="suppressions=${BASH_SOURCE[0]%/*}/tsan.supp ${TSAN_OPTIONS:-}"
 unset INFUSE_REGISTRY INFUSE_DONOR
 
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/infuse-test.XXXXXX")

@@ -14,6 +14,7 @@
 #ifndef INFUSE_PAGESTORE_H
 #define INFUSE_PAGESTORE_H
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -129,8 +130,21 @@ unsigned ps_poll(struct ps_port *p, uint64_t now_ns, struct ps_batch **done, uns
 /* Batches without an answer on this port. */
 unsigned ps_inflight(const struct ps_port *p);
 
-/* Blocks until there is something to poll, or timeout_ns. Touches nothing but descriptors. */
+/* Blocks until there is something to poll, or timeout_ns. */
 void ps_wait(struct ps_port *p, uint64_t timeout_ns);
+
+/*
+ * The same in two steps, for a caller whose lock on the port must not be held while it sleeps: what
+ * to wait for, with the lock; the sleep, without it. Another thread may take the answer in between
+ * and leave nothing to wake up for, so keep timeout_ns short.
+ */
+struct ps_wait {
+	struct pollfd fds[PS_MAX_DONORS];
+	unsigned count;
+	uint64_t until_ns;
+};
+void ps_wait_for(struct ps_port *p, uint64_t timeout_ns, struct ps_wait *ret);
+void ps_wait_sleep(const struct ps_wait *w);
 
 /* --- pages --- */
 
