@@ -48,7 +48,7 @@ static void on_signal(int sig)
 	for (unsigned i = 0; i < CHILDREN_MAX; i++)
 		if (children[i])
 			kill(children[i], SIGTERM);
-	if (folder[0] && !fork()) {
+	if (folder[0] && !_Fork()) {
 		execl("/bin/rm", "rm", "-rf", "--", folder, (char *)NULL);
 		_exit(127);
 	}
