@@ -130,6 +130,21 @@ static void started(struct inject_heap *h, int error)
 	sys_call3(SYS_futex, SYS_PTR(&h->handlers_up), FUTEX_WAKE_PRIVATE, 64);
 }
 
+/*
+ * Nobody serves the control page any more, so nobody may wait on it. Once is not enough: a fault
+ * that was under way may go to sleep after unregistering has woken the sleepers (seen on 6.18).
+ */
+static void last_out(struct inject_heap *h)
+{
+	const struct timespec nap = {.tv_nsec = 1000000};
+
+	uffd_unregister(h->uffd, h->control_page, PAGE);
+	while (!atomic_load(&h->stopped)) {
+		uffd_wake(h->uffd, h->control_page, PAGE);
+		sys_call2(SYS_nanosleep, SYS_PTR(&nap), 0);
+	}
+}
+
 static void *pthread_handler(void *arg)
 {
 	struct handler_seat *seat = arg;
@@ -137,9 +152,8 @@ static void *pthread_handler(void *arg)
 	pin_to_core(seat->index);
 	started(seat->heap, 0);
 	handler_loop(seat->heap, seat->index);
-	/* The last one out: nobody serves the control page any more, so nobody may wait on it. */
 	if (atomic_fetch_sub(&seat->heap->handlers_up, 1) == 1)
-		uffd_unregister(seat->heap->uffd, seat->heap->control_page, PAGE);
+		last_out(seat->heap);
 	return NULL;
 }
 
@@ -266,6 +280,7 @@ void handlers_stop(struct inject_heap *h)
 		(void)*(volatile unsigned char *)h->control_page;
 		sys_call3(SYS_madvise, SYS_PTR(h->control_page), PAGE, 4 /* MADV_DONTNEED */);
 	}
+	atomic_store(&h->stopped, true);
 	for (unsigned i = 0; i < h->ports && h->threads[i]; i++)
 		pthread_join(h->threads[i], NULL);
 }

@@ -201,6 +201,7 @@ struct inject_heap {
 	/* handlers */
 	_Atomic uint32_t handlers_up; /* futex: START_FAILED or how many run */
 	_Atomic bool stopping;
+	_Atomic bool stopped; /* nobody touches the control page any more */
 	bool child;
 	int start_error;
 	char start_text[384];
