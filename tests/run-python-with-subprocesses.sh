@@ -9,10 +9,10 @@ cat > "$scratch/job.py" <<'PY'
 import hashlib, multiprocessing, os, random, subprocess, sys, threading
 
 random.seed(7)
-numbers = list(range(600000))
+numbers = list(range(250000))
 random.shuffle(numbers)
-words = {n: "%d" % (n * n) for n in numbers[:150000]}
-buffer = bytearray(40 << 20)
+words = {n: "%d" % (n * n) for n in numbers[:40000]}
+buffer = bytearray(24 << 20)
 for i in range(0, len(buffer), 4096):
     buffer[i : i + 8] = (i * 2654435761 % 2**64).to_bytes(8, "little")
 
@@ -41,7 +41,7 @@ print("child", os.read(read_end, 100).decode(), os.waitpid(pid, 0)[1])
 print("parent", digest())
 results = [None] * 4
 def work(k):
-    d = {i: str(i * k) for i in range(60000)}
+    d = {i: str(i * k) for i in range(15000)}
     results[k] = hashlib.md5("".join(d.values()).encode()).hexdigest()
 threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
 [t.start() for t in threads]
