@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 static const char *log_name = "infuse";
-static enum log_level log_max = LOG_INFO;
+static _Atomic enum log_level log_max = LOG_INFO; /* may change while others log */
 static int log_journal;
 
 void log_open(const char *name, enum log_level max)

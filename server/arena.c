@@ -16,6 +16,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#define FILL_PARALLEL (256ull << 20) /* bytes from which on it takes several threads */
+
 struct srv_arena {
 	struct srv_arena_options o;
 	struct srv_buffer *buffers;
@@ -60,6 +62,9 @@ static int buffer_back(struct srv_buffer *b)
 	if (b->fd < 0)
 		return b->fd;
 	mem = mmap(NULL, o->slab_bytes, PROT_READ | PROT_WRITE, flags, b->fd, 0);
+	/* Where the administrator allows it (shmem_enabled) slabs become huge pages anyway. */
+	if (mem != MAP_FAILED && !o->lazy && !o->hugepages)
+		(void)madvise(mem, o->slab_bytes, MADV_HUGEPAGE);
 	if (mem != MAP_FAILED && (o->lazy || o->hugepages || !mlock(mem, o->slab_bytes))) {
 		b->mem = mem;
 		b->clean = true;
@@ -171,6 +176,54 @@ static int back_failed(const struct srv_arena *a, int err, uint64_t done)
 			strerror(-err));
 }
 
+/* One thread's share of faulting the arena in: every step-th buffer. */
+struct filling {
+	struct srv_arena *a;
+	pthread_t thread;
+	bool started;
+	uint32_t first, step;
+	uint32_t done;
+	int err;
+};
+
+static void *fill_share(void *arg)
+{
+	struct filling *f = arg;
+
+	for (uint32_t i = f->first; i < f->a->o.slabs && !f->err; i += f->step) {
+		f->err = buffer_back(&f->a->buffers[i]);
+		f->done += !f->err;
+	}
+	return NULL;
+}
+
+/* The kernel zeroes a page in a microsecond or two: many gigabytes are worth all cores. */
+static int fill_memory(struct srv_arena *a)
+{
+	bool large = a->o.slabs * a->o.slab_bytes >= FILL_PARALLEL;
+	unsigned n = large && a->o.fill_threads ? a->o.fill_threads : 1;
+	struct filling *f = calloc(n, sizeof *f);
+	uint32_t done = 0;
+	int err = 0;
+
+	if (!f)
+		return err_fail(-ENOMEM, "no memory");
+	for (unsigned i = 0; i < n; i++) {
+		f[i] = (struct filling){.a = a, .first = i, .step = n};
+		f[i].started = i && !pthread_create(&f[i].thread, NULL, fill_share, &f[i]);
+	}
+	for (unsigned i = 0; i < n; i++) {
+		if (f[i].started)
+			pthread_join(f[i].thread, NULL);
+		else
+			fill_share(&f[i]);
+		done += f[i].done;
+		err = err ? err : f[i].err;
+	}
+	free(f);
+	return err ? back_failed(a, err, done * a->o.slab_bytes) : 0;
+}
+
 static int arena_fill(struct srv_arena *a)
 {
 	for (uint32_t i = a->o.slabs; i-- > 0;) {
@@ -181,15 +234,7 @@ static int arena_fill(struct srv_arena *a)
 		pthread_mutex_init(&b->lock, NULL);
 		push(&a->clean, b);
 	}
-	if (a->o.lazy)
-		return 0;
-	for (uint32_t i = 0; i < a->o.slabs; i++) {
-		int r = buffer_back(&a->buffers[i]);
-
-		if (r)
-			return back_failed(a, r, i * a->o.slab_bytes);
-	}
-	return 0;
+	return a->o.lazy ? 0 : fill_memory(a);
 }
 
 int srv_arena_open(const struct srv_arena_options *o, struct srv_arena **ret)

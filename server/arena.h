@@ -36,7 +36,8 @@ struct srv_arena_options {
 	uint64_t slab_bytes;
 	uint32_t slabs;
 	bool hugepages;
-	bool lazy; /* neither pre-faulted nor locked; free buffers use no memory */
+	unsigned fill_threads; /* to fault a large arena in; 0: one */
+	bool lazy;             /* neither pre-faulted nor locked; free buffers use no memory */
 };
 
 /* [text] Blocks while it faults everything in. Starts the thread that wipes freed buffers. */

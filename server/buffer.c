@@ -8,7 +8,8 @@
 
 void srv_buffer_pin(struct srv_buffer *b)
 {
-	/* Acquire: with the release in unpin, what earlier requests did in here is seen by this one. */
+	/* Acquire: with the release in unpin, what earlier requests did in here is seen by this
+	 * one. */
 	atomic_fetch_add_explicit(&b->refs, 1, memory_order_acquire);
 }
 

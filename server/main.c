@@ -81,6 +81,7 @@ static int open_lender(struct server *s, uint32_t slabs)
 	struct srv_lender_options o = {
 		.arena = {.slab_bytes = c->slab_bytes,
 			  .slabs = slabs,
+			  .fill_threads = (unsigned)c->threads,
 			  .hugepages = c->hugepages,
 			  .lazy = c->lazy},
 		.name = c->name,

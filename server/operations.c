@@ -63,7 +63,8 @@ static uint32_t run_hello(struct srv_session *s, const uint8_t *body, struct srv
 		srv_session_end(s, "speaks other versions of the protocol only");
 		return WIRE_OK;
 	}
-	if (h.flags & ~htole16(minor ? WIRE_HELLO_F_ALL : 0) || h.reserved || !all_zero(h.token, sizeof h.token)) {
+	if (h.flags & ~htole16(minor ? WIRE_HELLO_F_ALL : 0) || h.reserved ||
+	    !all_zero(h.token, sizeof h.token)) {
 		srv_out_head(out, &s->head, WIRE_EPROTO, 0, 0);
 		srv_session_end(s, "a hello with reserved fields set");
 		return WIRE_OK;

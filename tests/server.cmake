@@ -8,6 +8,11 @@ if(CRITERION_FOUND AND TARGET infuse-memory-server)
   infuse_unit_test(server-refuses unit/server_refuses.c "quick;asan;tsan" 120 server-client)
   infuse_unit_test(server-clones unit/server_clones.c "quick;asan;tsan" 120 server-client)
   infuse_unit_test(server-lives unit/server_lives.c "slow;asan;tsan" 180 server-client)
+
+  add_executable(test-server-crowd unit/server_crowd.c)
+  target_link_libraries(test-server-crowd PRIVATE server-client Threads::Threads)
+  add_test(NAME server-holds-ten-thousand-connections COMMAND test-server-crowd)
+  infuse_test_properties(server-holds-ten-thousand-connections slow 180)
 endif()
 
 # The same play twice: bounded, with any compiler; and with libFuzzer in the fuzz preset.
@@ -22,8 +27,9 @@ if(INFUSE_FUZZ)
   target_link_options(fuzz-session PRIVATE -fsanitize=fuzzer)
   target_compile_options(server PRIVATE -fsanitize=fuzzer-no-link)
   target_link_libraries(fuzz-session PRIVATE server)
+  file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/session-corpus) # what it finds goes here
   add_test(NAME server-fuzz COMMAND fuzz-session -max_total_time=20 -max_len=4096
-    -print_final_stats=1 ${session_corpus})
+    ${CMAKE_CURRENT_BINARY_DIR}/session-corpus ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus)
   infuse_test_properties(server-fuzz slow 90)
 endif()
 

@@ -228,7 +228,7 @@ bool client_closed(int fd)
 
 struct wire_header client_header(uint16_t op, uint32_t count, size_t bytes)
 {
-	static uint64_t tag = 1000;
+	static _Atomic uint64_t tag = 1000;
 
 	return (struct wire_header){.op = htole16(op),
 				    .bytes = htole32((uint32_t)bytes),

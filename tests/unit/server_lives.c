@@ -280,6 +280,21 @@ Test(server_lives, a_thousand_streams_of_garbage_leave_a_good_borrower_alone_and
 	cr_assert_gt(le64toh(client_stat(fd).refused), 100);
 }
 
+Test(server_lives, no_more_connections_than_it_was_told_and_says_so)
+{
+	START("--max-connections", "2");
+	int a = client_open(&d, false, 1), b = client_open(&d, true, 0), c;
+
+	c = client_connect(&d, false);
+	cr_assert(client_closed(c));
+	until(donor_said(&d, "--max-connections"));
+	close(a);
+	until(le32toh(client_stat(b).sessions) == 1);
+	a = client_open(&d, false, 1);
+	client_stat(a);
+	close(c);
+}
+
 Test(server_lives, settings_change_on_sighup_and_stay_when_the_file_is_wrong)
 {
 	char path[300];
