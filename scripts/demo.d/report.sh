@@ -101,7 +101,7 @@ report_sqlite() {
 	$(card "equal" "the answers, byte for byte ($(wc -c < sqlite/plain.txt) bytes)" good)
 	$(card "$(mib "$working_set_kib")" "working set, plain run")
 	$(card "$(mib "$local_kib")" "local memory under <code>infuse run</code>")
-	$(card "$(seconds "$plain_ms") &rarr; $(seconds "$remote_ms")" "plain &rarr; a quarter local")
+	$(card "$(seconds "$remote_ms")" "with a quarter local (plain: $(seconds "$plain_ms"))")
 	</div>
 	<details><summary>Counters of the run</summary><pre>$(escape < sqlite/stats.txt)</pre></details>
 	<details><summary>The answers</summary><pre>$(escape < sqlite/remote.txt | head -n 400)</pre></details>
@@ -113,7 +113,7 @@ report_bench() {
 	cat <<-EOF
 	<section><h2>Four workloads, a quarter of their memory local</h2>
 	<p>Each works on $bench_size: on plain memory, on a heap with a quarter of it local, and on the same
-	heap without prefetching. Every byte of every result was checked against plain memory.</p>
+	heap without prefetching. Every byte of every result was checked.</p>
 	$(picture time)
 	<table><tr><th></th><th></th><th>seconds</th><th>&micro;s/page</th><th>p50</th><th>p99</th>
 	<th>faults</th><th>pages in</th><th>out</th><th>hits</th></tr>
@@ -143,10 +143,13 @@ report_next() {
 	cat <<-EOF
 	<section><h2>Go on</h2><p>Lend memory on one machine, use it on another (a server listens on loopback
 	only unless told otherwise):</p>
-	<pre>infuse serve --listen tcp:127.0.0.1:7001 --size 4G       # lend
-	infuse run --local 25% --donor tcp:127.0.0.1:7001 --stats -- ./program   # use
-	infuse donors                                           # who lends
-	infuse bench compare                                    # measure this machine</pre>
+	<pre># lend memory
+	infuse serve --listen tcp:127.0.0.1:7001 --size 4G
+	# use it, with any program
+	infuse run --local 25% --donor tcp:127.0.0.1:7001 --stats -- ./program
+	# who lends, and what this machine can do
+	infuse donors
+	infuse bench compare</pre>
 	<p>The commands are in <code>$bin</code>; each has <code>--help</code> and a man page. A program of your own
 	can ask for such memory itself: <code>libinject(3)</code>.</p></section>
 	EOF
