@@ -131,15 +131,17 @@ static ssize_t send_parts(const struct srv_conn *c, struct srv_out *out)
 }
 
 /* 0: all sent; -EAGAIN: the peer does not read; other: it is gone. */
-static int flush(const struct srv_conn *c, struct srv_out *out, size_t *sent)
+static int flush(struct srv_conn *c, struct srv_out *out, size_t *sent)
 {
 	while (!srv_out_empty(out)) {
 		ssize_t n = send_parts(c, out);
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
+		if (n < 0) {
+			c->session.hung_up = errno == EPIPE || errno == ECONNRESET;
 			return -errno;
+		}
 		*sent += (size_t)n;
 		srv_out_sent(out, (size_t)n);
 	}
