@@ -17,6 +17,7 @@ status() { local rc=0; "$@" || rc=$?; echo $rc; }
 	fail "LD_PRELOAD was replaced"
 
 for signal in TERM INT HUP USR1; do
+	rm -f "$scratch/out"
 	env --default-signal=INT infuse run -- sh -c "trap 'echo $signal; exit 7' $signal; echo ready; while :; do sleep 0.05; done" \
 		> "$scratch/out" 2> "$scratch/err" &
 	pid=$!

@@ -7,6 +7,7 @@
 #include "libinject/preload/preload.h"
 
 #include "common/sys.h"
+#include "libinject/lock.h"
 
 #include <errno.h>
 #include <jemalloc/jemalloc.h>
@@ -15,22 +16,105 @@
 #include <sys/mman.h>
 
 /* Frees of at least this size give their pages back at once, see below. */
-#define OVERSIZE (1ul << 20)
+#define OVERSIZE    (8ul << 20)
+#define CHUNK_BYTES (2ul << 20)
+#define CHUNKS      8u
 
 /*
+ * Chosen by counting faults and pages of python3 and sqlite3 with a fraction of their memory local:
+ *
  * retain:false: freed extents go back to the heap, and through it to the donors; and an extent may
- *   grow into the pages behind it, so that growing arrays are not copied through faults.
+ *   grow into the pages behind it. A growing array costs 22,000 pages out where retain:true moves
+ *   it again and again: 97,000, and twice the memory. What retain is good for, extents side by
+ *   side, the chunks below do.
  * oversize_threshold: big blocks live in an arena of their own that gives them back when they are
- *   freed. A dirty page that nobody needs would be written to a donor before it is dropped.
- * dirty_decay_ms: small extents are kept for a while for the same reason as everywhere; short,
- *   because of the same reason as above. No muzzy stage: MADV_FREE is for lazy kernels.
- * narenas: blocks of few arenas lie closer together, and the local cache holds whole pages.
+ *   freed: dirty pages that nobody needs would be written to a donor before they are dropped. From
+ *   8 MiB on; 1 MiB costs 8% more faults where buffers come and go.
+ * dirty_decay_ms: 0 to 10 s differ by 2%. No muzzy stage: MADV_FREE is for lazy kernels.
+ * narenas: 1 to 8 don't differ; few keep a program's small blocks together.
  * No background thread: it would be one in every small program.
  */
 extern const char *malloc_conf;
 const char *malloc_conf =
-	"retain:false,oversize_threshold:1048576,dirty_decay_ms:1000,"
-	"muzzy_decay_ms:0,narenas:2,background_thread:false,metadata_thp:disabled";
+	"retain:false,oversize_threshold:8388608,dirty_decay_ms:1000,"
+	"muzzy_decay_ms:0,narenas:4,background_thread:false,metadata_thp:disabled";
+
+/*
+ * Small extents are cut from chunks, so that they lie side by side: first touches are then served
+ * in windows (600 faults where single ranges took 4,016), and the heap is asked less often.
+ */
+static struct chunk {
+	char *next;
+	size_t left;
+} chunks[CHUNKS];
+static struct lock chunk_lock;
+static uint64_t fork_signals;
+
+void extents_lock(void)
+{
+	uint64_t signals = signals_block();
+
+	lock_take(&chunk_lock);
+	fork_signals = signals;
+}
+
+void extents_unlock(void)
+{
+	uint64_t signals = fork_signals;
+
+	lock_drop(&chunk_lock);
+	signals_restore(signals);
+}
+
+static void *chunk_cut(struct chunk *c, size_t size)
+{
+	char *p = c->next;
+
+	if (c->left < size) {
+		p = lazy_try(CHUNK_BYTES);
+		if (!p)
+			return NULL;
+		if (c->left)
+			lazy_free(c->next, c->left);
+		c->left = CHUNK_BYTES;
+	}
+	c->next = p + size;
+	c->left -= size;
+	return p;
+}
+
+static void *heap_alloc(size_t size, size_t align, unsigned arena)
+{
+	uint64_t signals;
+	void *p = NULL;
+
+	if (align <= PAGE && size <= CHUNK_BYTES / 4) {
+		signals = signals_block();
+		lock_take(&chunk_lock);
+		p = chunk_cut(&chunks[arena % CHUNKS], size);
+		lock_drop(&chunk_lock);
+		signals_restore(signals);
+	}
+	return p ? p : lazy_alloc(size, align);
+}
+
+/* The pages at `at` on are free, or are the rest of a chunk. */
+static bool heap_grow(char *at, size_t size, unsigned arena)
+{
+	struct chunk *c = &chunks[arena % CHUNKS];
+	uint64_t signals = signals_block();
+	bool done = false;
+
+	lock_take(&chunk_lock);
+	if (c->next == at && c->left >= size) {
+		c->next += size;
+		c->left -= size;
+		done = true;
+	}
+	lock_drop(&chunk_lock);
+	signals_restore(signals);
+	return done || lazy_grow(at - PAGE, PAGE, PAGE + size);
+}
 
 static void *map_plain(void *at, size_t size, size_t align)
 {
@@ -54,12 +138,12 @@ static void *map_plain(void *at, size_t size, size_t align)
 }
 
 /* The pages from at on, to make the extent before them longer. */
-static void *extend(char *at, size_t size)
+static void *extend(char *at, size_t size, unsigned arena)
 {
 	void *p;
 
 	if (lazy_contains(at - 1) && lazy_contains(at))
-		return lazy_grow(at - PAGE, PAGE, PAGE + size) ? at : NULL;
+		return heap_grow(at, size, arena) ? at : NULL;
 	if (lazy_contains(at) || !lazy_plain(size))
 		return NULL;
 	p = map_plain(at, size, PAGE);
@@ -68,12 +152,12 @@ static void *extend(char *at, size_t size)
 	return p;
 }
 
-static void *fresh(size_t size, size_t align)
+static void *fresh(size_t size, size_t align, unsigned arena)
 {
 	void *p;
 
 	if (!lazy_plain(size))
-		return lazy_alloc(size, align);
+		return heap_alloc(size, align, arena);
 	p = map_plain(NULL, size, align);
 	if (!p)
 		lazy_plain_back(size);
@@ -86,8 +170,7 @@ static void *extent_alloc(extent_hooks_t *hooks, void *at, size_t size, size_t a
 	void *p;
 
 	(void)hooks;
-	(void)arena;
-	p = at ? extend(at, size) : fresh(size, align < PAGE ? PAGE : align);
+	p = at ? extend(at, size, arena) : fresh(size, align < PAGE ? PAGE : align, arena);
 	if (!p)
 		return NULL;
 	*zero = true;

@@ -14,9 +14,10 @@ typedef int register_fn(void (*)(void), void (*)(void), void (*)(void), void *);
 
 static register_fn *_Atomic real;
 
-/* The lock keeps a heap from coming to be while a child is born. */
+/* The locks keep a heap from coming to be, and malloc from taking more, while a child is born. */
 static void prepare(void)
 {
+	extents_lock();
 	lazy_lock();
 	if (lazy_peek())
 		fork_prepare();
@@ -27,6 +28,7 @@ static void parent(void)
 	if (lazy_peek())
 		fork_parent();
 	lazy_unlock();
+	extents_unlock();
 }
 
 static void child(void)
@@ -38,6 +40,7 @@ static void child(void)
 	}
 	report_forget();
 	lazy_unlock();
+	extents_unlock();
 }
 
 static register_fn *get_real(void)

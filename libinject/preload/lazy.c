@@ -153,7 +153,7 @@ static void count_more(uint64_t bytes)
 		;
 }
 
-void *lazy_alloc(size_t bytes, size_t align)
+static void *alloc(size_t bytes, size_t align, bool say)
 {
 	struct inject_heap *h = get_heap();
 	void *p;
@@ -163,11 +163,22 @@ void *lazy_alloc(size_t bytes, size_t align)
 		return NULL;
 	r = range_alloc(h, bytes, align, &p);
 	if (r) {
-		say_full(r);
+		if (say)
+			say_full(r);
 		return NULL;
 	}
 	count_more(PAGE_UP(bytes));
 	return p;
+}
+
+void *lazy_alloc(size_t bytes, size_t align)
+{
+	return alloc(bytes, align, true);
+}
+
+void *lazy_try(size_t bytes)
+{
+	return alloc(bytes, PAGE, false);
 }
 
 bool lazy_grow(void *p, size_t old_bytes, size_t new_bytes)

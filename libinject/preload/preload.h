@@ -52,6 +52,8 @@ bool lazy_contains(const void *p);
  * the heap can't be opened. Blocks, bounded.
  */
 void *lazy_alloc(size_t bytes, size_t align);
+/* The same, but no word about a lack of room: the caller will be content with less. */
+void *lazy_try(size_t bytes);
 /* The pages behind [p, p + old_bytes) too, if they are free. */
 bool lazy_grow(void *p, size_t old_bytes, size_t new_bytes);
 /* [p, p + bytes) as lazy_alloc() gave it or any whole pages of it. */
@@ -86,6 +88,9 @@ void attributes_child(void);
 /* --- extents.c, fork.c, report.c --- */
 
 void extents_install(void);
+/* Around fork; taken before lazy_lock(). */
+void extents_lock(void);
+void extents_unlock(void);
 void fork_register(void);
 /* Called when the heap is opened: keeps a copy of standard error for the report. */
 void report_prepare(void);
