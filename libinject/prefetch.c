@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define WINDOW_FIRST 8u
+#define OFF_MAX      4u /* faults in a row that were not at a window's start */
 
 static const struct prefetcher *const table[] = {&prefetch_none, &prefetch_sequential,
 						 &prefetch_stride};
@@ -54,8 +55,10 @@ void stream_fetched(struct prefetch_state *s, const struct prefetch_run *run, ui
 }
 
 /*
- * A fault belongs to a stream when it is on its grid and no further ahead than one window beyond
- * what was asked: pages in between were local already, or came with a window.
+ * A fault belongs to a stream when it is on its grid and no further than the page that would be
+ * asked next. A window is installed as a whole, so who really walks page by page faults at its
+ * start; one that keeps faulting within windows walks in larger steps, and the stream, which would
+ * fetch what nobody reads, ends.
  */
 struct prefetch_stream *stream_follow(struct prefetch_state *s, uint32_t page)
 {
@@ -67,11 +70,16 @@ struct prefetch_stream *stream_follow(struct prefetch_state *s, uint32_t page)
 			continue;
 		steps = ((int64_t)page - t->last) / t->stride;
 		ahead = (t->asked - t->last) / t->stride;
-		if (steps <= 0 || steps > ahead + (int64_t)t->window)
+		if (steps <= 0 || steps > ahead)
 			continue;
-		stream_reached(s, t, steps < ahead ? steps : ahead);
+		t->off = (ahead - steps) % t->window ? t->off + 1 : 0;
+		if (t->off > OFF_MAX) {
+			t->stride = 0;
+			continue;
+		}
+		stream_reached(s, t, steps);
 		t->last = page;
-		if (steps > ahead)
+		if (steps == ahead)
 			t->asked = (int64_t)page + t->stride;
 		t->window = t->window * 2 < s->window_max ? t->window * 2 : s->window_max;
 		t->used = s->faults;

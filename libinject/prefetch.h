@@ -28,6 +28,7 @@ struct prefetch_stream {
 	int64_t asked;   /* page that would be asked next */
 	int32_t stride;  /* 0: free */
 	uint32_t window; /* pages asked at once */
+	uint32_t off; /* faults in a row within a window */
 	uint32_t fetched; /* pages really fetched ahead and not reached yet */
 	uint64_t used;    /* for replacement */
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Follows scans forward: a fault on the page behind a recent one starts a stream. */
+/* Follows scans forward: a fault on the page behind two recent ones starts a stream. */
 #include "libinject/prefetch.h"
 
 static unsigned sequential_fault(struct prefetch_state *s, uint32_t page, struct prefetch_run *run)
@@ -8,7 +8,7 @@ static unsigned sequential_fault(struct prefetch_state *s, uint32_t page, struct
 
 	s->faults++;
 	t = stream_follow(s, page);
-	if (!t && history_has(s, (int64_t)page - 1))
+	if (!t && history_has(s, (int64_t)page - 1) && history_has(s, (int64_t)page - 2))
 		t = stream_start(s, page, 1);
 	if (!t) {
 		history_add(s, page);

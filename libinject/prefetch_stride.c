@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Follows scans of any stride, forward and backward, many at a time. Neighbours start a stream at
- * once; a larger stride needs three faults on one grid among the recent ones, because two random
+ * Follows scans of any stride, forward and backward, many at a time. Three neighbours start a
+ * stream; a larger stride needs four faults on one grid among the recent ones, because two random
  * pages always have some distance.
  */
 #include "libinject/prefetch.h"
@@ -14,7 +14,7 @@ static unsigned stride_fault(struct prefetch_state *s, uint32_t page, struct pre
 
 	s->faults++;
 	t = stream_follow(s, page);
-	if (!t && history_has(s, (int64_t)page - 1))
+	if (!t && history_has(s, (int64_t)page - 1) && history_has(s, (int64_t)page - 2))
 		t = stream_start(s, page, 1);
 	if (!t && history_has(s, (int64_t)page + 1) && history_has(s, (int64_t)page + 2))
 		t = stream_start(s, page, -1);
