@@ -5,9 +5,9 @@
 requires xz
 
 start_donor a --size 1G --lazy
-words 2 90000 > "$scratch/in.txt"
+words 2 25000 > "$scratch/in.txt"
 cat "$scratch/in.txt" "$scratch/in.txt" > "$scratch/twice.txt"
-equal 24M xz -9 --threads=1 -c "$scratch/twice.txt"
+equal 16M xz -9 --threads=1 -c "$scratch/twice.txt"
 went_out 1000
 cp "$scratch/plain.out" "$scratch/twice.xz"
 export INFUSE_PLAIN=0
