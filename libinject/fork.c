@@ -167,6 +167,7 @@ void fork_child(void)
 		sys_call6(SYS_mmap, SYS_PTR(h->base), (long)((size_t)h->pages * PAGE), PROT_NONE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 		atomic_store(&heap_table[i], NULL);
+		h->dead = true;
 	}
 	if (fork_blocked) {
 		fork_blocked = false;

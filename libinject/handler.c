@@ -53,8 +53,11 @@ static void unused_touched(struct inject_heap *h, pid_t thread, unsigned char *a
 	bool lost;
 
 	lock_take(&h->stray_lock);
-	if (s->thread != thread || s->at != at)
-		*s = (struct stray){.thread = thread, .at = at};
+	if (s->thread != thread || s->at != at) {
+		__atomic_store_n(&s->thread, thread, __ATOMIC_RELAXED);
+		s->at = at;
+		s->times = 0;
+	}
 	lost = ++s->times == STRAY_TIMES;
 	if (lost)
 		s->times = 0;
@@ -63,6 +66,19 @@ static void unused_touched(struct inject_heap *h, pid_t thread, unsigned char *a
 		segv_send(thread, at);
 	else
 		uffd_wake(h->uffd, at - (uintptr_t)at % PAGE, PAGE);
+}
+
+/* It goes on, so what it touched before was not lost. */
+static void thread_served(struct inject_heap *h, pid_t thread)
+{
+	struct stray *s = &h->stray[(uint32_t)thread % MAX_STRAYS];
+
+	if (__atomic_load_n(&s->thread, __ATOMIC_RELAXED) != thread)
+		return;
+	lock_take(&h->stray_lock);
+	if (s->thread == thread)
+		__atomic_store_n(&s->thread, 0, __ATOMIC_RELAXED);
+	lock_drop(&h->stray_lock);
 }
 
 static void handle(struct inject_heap *h, unsigned index, const struct uffd_msg *m)
@@ -88,6 +104,8 @@ static void handle(struct inject_heap *h, unsigned index, const struct uffd_msg 
 		unused_touched(h, (pid_t)thread, at);
 	else if (r)
 		heap_failure(h, at, r, donor);
+	else
+		thread_served(h, (pid_t)thread);
 }
 
 static void handler_loop(struct inject_heap *h, unsigned index)

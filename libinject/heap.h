@@ -177,6 +177,7 @@ struct inject_heap {
 	enum inject_mode mode;
 	bool raw;
 	bool forked;   /* pages may be shared with a child or parent: moving them is EBUSY */
+	bool dead;     /* in a child that got no snapshot of it */
 	bool snapshot; /* between fork_prepare() and its end */
 	_Atomic bool crowded; /* several threads fault: unmapping one page costs an interrupt */
 	_Atomic uint32_t first_thread;

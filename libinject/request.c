@@ -255,11 +255,15 @@ int heap_call_locked(struct inject_heap *h, struct request *rq)
 
 int heap_call(struct inject_heap *h, struct request *rq)
 {
-	uint64_t signals = signals_block();
+	uint64_t signals;
 	/* A pin waits for donors and needs nothing that the control lock guards. */
 	bool lock = h->raw || (rq->kind != REQ_PIN && rq->kind != REQ_UNPIN);
 	int r;
 
+	if (h->dead)
+		return err_fail(-ENODEV, "heap '%s' is the parent's: there was no snapshot for this child",
+				h->name);
+	signals = signals_block();
 	if (lock)
 		lock_take(&h->control);
 	r = heap_call_locked(h, rq);

@@ -151,6 +151,10 @@ static void case_fork_full(void)
 	fill((uint64_t *)(uintptr_t)a, PAGES, 1);
 	child = fork();
 	if (!child) {
+		void *p;
+
+		if (inject_alloc(h, 4096, &p) != -ENODEV || inject_pin(h, (void *)(uintptr_t)a, 1) != -ENODEV)
+			_exit(12);
 		signal(SIGSEGV, SIG_DFL);
 		_exit(a[0] == value(1, 0, 0) ? 10 : 11);
 	}
