@@ -38,7 +38,7 @@ int floor_path(const struct bench_options *o, const struct workload *w, double *
 		.move = floor_can_move(),
 		.batch = single ? 1 : 64,
 	};
-	struct floor_time way, cycle, back = {0};
+	struct floor_time way, cycle, again, back = {0};
 	enum floor_wire wire = FLOOR_TCP;
 	int r = wire_of(o->transport, &wire);
 
@@ -46,12 +46,15 @@ int floor_path(const struct bench_options *o, const struct workload *w, double *
 		r = single ? floor_trip(wire, one_core, &way) : floor_stream(wire, one_core, &way);
 	if (!r)
 		r = floor_fault(&c, &cycle);
+	if (!r)
+		r = floor_fault(&c, &again);
 	if (!r && o->write)
 		r = floor_stream(wire, one_core, &back);
 	if (r)
 		return r;
-	/* Medians where there are any: an interrupt is nobody's floor. */
-	*us = (single ? way.p50_us : way.us) + cycle.us + back.us;
+	/* The median trip and the better of two: what disturbs the machine is no floor. */
+	*us = (single ? way.p50_us : way.us) + (cycle.us < again.us ? cycle.us : again.us) +
+	      back.us;
 	return 0;
 }
 

@@ -25,7 +25,8 @@
 #define MESSAGE_BYTES (256u << 10)
 #define TRIPS         8000u
 #define TRIPS_FIRST   500u /* not counted */
-#define STREAM_BYTES  (256u << 20)
+#define STREAM_BYTES  (128u << 20)
+#define STREAMS       4u
 #define IN_FLIGHT     2u
 #define GIVE_UP_NS    (5 * NSEC_PER_SEC)
 
@@ -243,10 +244,14 @@ int floor_stream(enum floor_wire wire, bool one_core, struct floor_time *ret)
 	int r = wire_open(wire, one_core, &w);
 
 	*ret = (struct floor_time){0};
-	if (!r)
-		r = stream(&w, ret);
-	if (!r) /* once more: the first pass has cold connections */
-		r = stream(&w, ret);
+	/* The best of a few: the first pass has cold connections, others are disturbed. */
+	for (unsigned i = 0; i < STREAMS && !r; i++) {
+		struct floor_time pass = {0};
+
+		r = stream(&w, &pass);
+		if (!i || pass.us < ret->us)
+			*ret = pass;
+	}
 	wire_close(&w);
 	return r;
 }

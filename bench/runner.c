@@ -198,7 +198,7 @@ static int with_floor(const struct bench_options *o, const struct workload *w,
 		r = floor_path(o, w, &after);
 	if (r || o->no_floor)
 		return r;
-	ret->floor_us = w->floor_is_plain ? local.us_per_page : (before + after) / 2;
+	ret->floor_us = w->floor_is_plain ? local.us_per_page : before < after ? before : after;
 	ret->floor_kind = w->floor_is_plain ? "plain memory" : "raw path";
 	ret->ratio = ret->us_per_page / ret->floor_us;
 	return 0;
