@@ -14,7 +14,14 @@
 
 uint64_t ps_hash(const void *page)
 {
-	uint64_t h = XXH3_64bits(page, PS_PAGE_SIZE);
+	uint64_t h;
+
+#ifdef HASH_AVX2
+	if (__builtin_cpu_supports("avx2"))
+		h = hash_avx2(page);
+	else
+#endif
+		h = XXH3_64bits(page, PS_PAGE_SIZE);
 
 	return h > HASH_LOST ? h : h + 2;
 }

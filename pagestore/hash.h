@@ -11,4 +11,7 @@
 #define HASH_ZEROS 0ull
 #define HASH_LOST  1ull
 
+/* XXH3-64 of a page on a machine that has AVX2. */
+uint64_t hash_avx2(const void *page);
+
 #endif
