@@ -23,6 +23,8 @@
 #define MAX_DONORS 64
 #define ALIGN_SIZE (4ull << 20)
 
+#define LOCAL_MIN (64u << 10) /* what a heap needs at least */
+
 struct config {
 	struct opt_share local;
 	struct opt_list donor;
@@ -324,6 +326,8 @@ int verb_run(int argc, char **argv)
 		return r > 0 ? 0 : VERB_USAGE;
 	if (first >= argc)
 		return err_fail(VERB_USAGE, "which command? see infuse run --help");
+	if (c.local.bytes && c.local.bytes < LOCAL_MIN)
+		return err_fail(VERB_USAGE, "--local: less than 64K of local memory makes no sense");
 	argv += first;
 	r = run_check_program(argv[0]);
 	if (r)
