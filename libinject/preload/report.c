@@ -22,30 +22,52 @@
 static _Atomic bool reported;
 
 /*
- * Standard error may be closed by the time of the report: coreutils close it before they exit. So
- * a copy is kept. A program may close that, too, and open something else there: who it was is told
- * by its inode.
+ * By the time of the report standard error may be closed (coreutils do so before they exit), and a
+ * sandbox may forbid to open a file (xz's does). So both are kept from the start. A program may
+ * close a kept one, too, and open something else there: what it was is told by its inode.
  */
-static int spare = -1;
-static struct stat spare_is;
+struct kept {
+	int fd;
+	struct stat is;
+};
+static struct kept kept_error = {.fd = -1}, kept_file = {.fd = -1};
 
-static bool same(int fd)
+static bool usable(const struct kept *k)
 {
 	struct stat now;
 
-	return !sys_call2(SYS_fstat, fd, SYS_PTR(&now)) && now.st_dev == spare_is.st_dev &&
-	       now.st_ino == spare_is.st_ino;
+	return k->fd >= 0 && !sys_call2(SYS_fstat, k->fd, SYS_PTR(&now)) &&
+	       now.st_dev == k->is.st_dev && now.st_ino == k->is.st_ino;
+}
+
+static void keep(struct kept *k, int fd)
+{
+	if (fd < 0 || sys_call2(SYS_fstat, fd, SYS_PTR(&k->is)))
+		return;
+	k->fd = (int)sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, SPARE_FD);
+	if (k->fd < 0)
+		k->fd = (int)sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+}
+
+static int open_file(const char *path)
+{
+	return (int)sys_call4(SYS_openat, AT_FDCWD, SYS_PTR(path),
+			      O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
 }
 
 void report_prepare(void)
 {
 	const struct settings *s = settings_get();
+	int fd;
 
-	if (!s || !s->stats || sys_call2(SYS_fstat, 2, SYS_PTR(&spare_is)))
-		return;
-	spare = (int)sys_call3(SYS_fcntl, 2, F_DUPFD_CLOEXEC, SPARE_FD);
-	if (spare < 0)
-		spare = (int)sys_call3(SYS_fcntl, 2, F_DUPFD_CLOEXEC, 3);
+	if (s && s->stats)
+		keep(&kept_error, 2);
+	if (s && s->stats_file) {
+		fd = open_file(s->stats_file);
+		keep(&kept_file, fd);
+		if (fd >= 0)
+			sys_call1(SYS_close, fd);
+	}
 }
 
 static void write_all(int fd, const char *text, size_t len)
@@ -159,9 +181,13 @@ static int print_json(const struct inject_stats *s, const char *name, char *to, 
 
 static void append_json(const char *path, const char *text, size_t len)
 {
-	int fd = (int)sys_call4(SYS_openat, AT_FDCWD, SYS_PTR(path),
-				O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+	int fd;
 
+	if (usable(&kept_file)) {
+		write_all(kept_file.fd, text, len);
+		return;
+	}
+	fd = open_file(path);
 	if (fd < 0) {
 		report_line("can't write %s: error %d", path, -fd);
 		return;
@@ -192,7 +218,7 @@ void report(void)
 	program_name(name, sizeof name);
 	if (set->stats) {
 		n = print_people(&s, name, text, sizeof text);
-		write_all(spare >= 0 && same(spare) ? spare : 2, text,
+		write_all(usable(&kept_error) ? kept_error.fd : 2, text,
 			  (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
 	}
 	if (set->stats_file) {
