@@ -5,7 +5,7 @@
 requires xz
 
 start_donor a --size 1G --lazy
-words 2 25000 > "$scratch/in.txt"
+words 2 10000 > "$scratch/in.txt"
 cat "$scratch/in.txt" "$scratch/in.txt" > "$scratch/twice.txt"
 equal 8M xz -9 --threads=1 -c "$scratch/twice.txt"
 went_out 1000
