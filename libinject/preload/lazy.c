@@ -108,7 +108,6 @@ static void open_heap(void)
 		for (;;)
 			sys_call1(SYS_exit_group, EXIT_NO_HEAP);
 	}
-	report_prepare();
 	atomic_store(&owner, (int)sys_call0(SYS_getpid));
 	atomic_store(&opener, 0);
 	atomic_store_explicit(&heap, h, memory_order_release);

@@ -92,7 +92,7 @@ void extents_install(void);
 void extents_lock(void);
 void extents_unlock(void);
 void fork_register(void);
-/* Called when the heap is opened: keeps a copy of standard error for the report. */
+/* Called before main(): keeps what the report will be written to, if one was asked for. */
 void report_prepare(void);
 /* Prints what the heap did, once, if that was asked for. */
 void report(void);

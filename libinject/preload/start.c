@@ -14,6 +14,8 @@ static void __attribute__((constructor(101))) start(void)
 {
 	fork_register();
 	settings_get();
+	/* Before main(): the first thing xz does is to forbid itself to write files. */
+	report_prepare();
 	extents_install();
 }
 
