@@ -130,7 +130,6 @@ static int child_one(struct inject_heap *h)
 	dont_fork(h);
 	h->forked = true;
 	h->snapshot = false;
-	h->pid = (pid_t)sys_call0(SYS_getpid);
 	for (unsigned i = 0; i < h->ports; i++) {
 		struct port *p = h->port[i];
 

@@ -213,7 +213,6 @@ static int options_take(struct inject_heap *h, const struct inject_options *o)
 	h->failed = o->failed;
 	h->failed_arg = o->failed_arg;
 	h->uffd = h->self_fd = h->dev_fd = -1;
-	h->pid = getpid();
 	return donors_copy(h, o);
 }
 

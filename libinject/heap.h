@@ -212,7 +212,6 @@ struct inject_heap {
 		unsigned index;
 	} seat[MAX_PORTS];
 	unsigned long threads[MAX_PORTS]; /* pthread_t */
-	pid_t pid;
 
 	struct lock stray_lock;
 	struct stray {

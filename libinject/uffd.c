@@ -24,6 +24,7 @@ struct uffdio_move {
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
 #endif
 #define FEATURE_MOVE (1ull << 16)
+#define TRIES        1000u /* of a page that somebody else in the kernel holds */
 
 static long uffd_ioctl(int fd, unsigned long what, void *arg)
 {
@@ -110,6 +111,8 @@ int uffd_unregister(int fd, void *p, size_t bytes)
 
 int uffd_copy(int fd, void *to, const void *from, size_t bytes, size_t *done)
 {
+	unsigned tries = 0;
+
 	for (*done = 0; *done < bytes;) {
 		struct uffdio_copy c = {
 			.dst = (uintptr_t)to + *done,
@@ -118,9 +121,11 @@ int uffd_copy(int fd, void *to, const void *from, size_t bytes, size_t *done)
 		};
 		int r = (int)uffd_ioctl(fd, UFFDIO_COPY, &c);
 
-		if (c.copy > 0)
+		if (c.copy > 0) {
 			*done += (size_t)c.copy;
-		if (r && r != -EAGAIN)
+			tries = 0;
+		}
+		if (r && (r != -EAGAIN || ++tries == TRIES))
 			return r;
 	}
 	return 0;
@@ -128,6 +133,8 @@ int uffd_copy(int fd, void *to, const void *from, size_t bytes, size_t *done)
 
 int uffd_move(int fd, void *to, void *from, size_t bytes, size_t *done)
 {
+	unsigned tries = 0;
+
 	for (*done = 0; *done < bytes;) {
 		struct uffdio_move m = {
 			.dst = (uintptr_t)to + *done,
@@ -136,9 +143,11 @@ int uffd_move(int fd, void *to, void *from, size_t bytes, size_t *done)
 		};
 		int r = (int)uffd_ioctl(fd, UFFDIO_MOVE, &m);
 
-		if (m.move > 0)
+		if (m.move > 0) {
 			*done += (size_t)m.move;
-		if (r && r != -EAGAIN)
+			tries = 0;
+		}
+		if (r && (r != -EAGAIN || ++tries == TRIES))
 			return r;
 	}
 	return 0;
@@ -150,11 +159,12 @@ int uffd_protect(int fd, void *p, size_t bytes, bool on)
 		.range = {(uintptr_t)p, bytes},
 		.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
 	};
+	unsigned tries = 0;
 	int r;
 
 	do
 		r = (int)uffd_ioctl(fd, UFFDIO_WRITEPROTECT, &w);
-	while (r == -EAGAIN);
+	while (r == -EAGAIN && ++tries < TRIES);
 	return r;
 }
 

@@ -19,8 +19,8 @@ struct uffd_caps {
 
 /*
  * A descriptor: from dev_fd (an open /dev/userfaultfd, or -1), else the device, else the system
- * call; user_only asks for one without privileges that sees no faults of the kernel. [text]
- * sigbus: the faulting thread gets SIGBUS instead of a message for a handler.
+ * call. sigbus: the faulting thread gets SIGBUS instead of a message for a handler; without
+ * privileges one is opened that sees no faults of the kernel. [text]
  */
 int uffd_open(int dev_fd, bool sigbus, struct uffd_caps *caps);
 
@@ -29,8 +29,8 @@ int uffd_register(int fd, void *p, size_t bytes);
 int uffd_unregister(int fd, void *p, size_t bytes);
 
 /*
- * These work on runs of pages, go on after EAGAIN, and say in *done how many bytes were dealt with
- * when they return an error.
+ * These work on runs of pages and say in *done how many bytes were dealt with when they return an
+ * error. They go on after EAGAIN, but not for ever: -EAGAIN when nothing moved many times in a row.
  */
 int uffd_copy(int fd, void *to, const void *from, size_t bytes, size_t *done);
 int uffd_move(int fd, void *to, void *from, size_t bytes, size_t *done);
