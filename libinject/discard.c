@@ -37,7 +37,7 @@ static void page_take_over(struct inject_heap *h, uint32_t page)
 			if (!(word & PG_WRITING)) {
 				if (!page_claim(h, page, word, mine))
 					continue;
-				atomic_fetch_sub(&h->res.resident, 1);
+				atomic_fetch_sub(&h->cache.resident, 1);
 				return;
 			}
 			break;
@@ -59,10 +59,11 @@ static void chunk_discard(struct inject_heap *h, uint32_t page, uint32_t count, 
 		page_take_over(h, i);
 	sys_call3(SYS_madvise, SYS_PTR(page_address(h, page)), (long)(count * PAGE), MADV_DONTNEED);
 	ps_discard(h->volume, page, count);
+	residency_forget(&h->res, page, count);
 	for (uint32_t i = page; i < page + count; i++) {
 		if (to == PG_UNUSED) {
 			if (__atomic_exchange_n(&h->pins[i], 0, __ATOMIC_SEQ_CST))
-				atomic_fetch_sub(&h->res.pinned, 1);
+				atomic_fetch_sub(&h->cache.pinned, 1);
 			page_flag(h, i, 0, PG_RANDOM);
 		}
 		page_become(h, i, to, 0, 0);

@@ -24,50 +24,47 @@ struct round {
 	unsigned frame; /* of the first */
 };
 
-static bool is_evictable(struct inject_heap *h, uint32_t page, uint32_t word)
+/* A local page whose bytes may go. */
+static bool victim_claim(struct inject_heap *h, uint32_t page, bool *stale)
 {
-	if (page_state(word) != PG_LOCAL)
-		return false; /* a stale entry of the queue */
-	if (word & PG_REF) {
-		page_flag(h, page, 0, PG_REF);
-		residency_push(h, page);
+	uint32_t word = page_load(h, page);
+
+	*stale = page_state(word) != PG_LOCAL;
+	if (*stale || word & PG_WRITING || __atomic_load_n(&h->pins[page], __ATOMIC_SEQ_CST))
 		return false;
-	}
-	if (word & PG_WRITING || __atomic_load_n(&h->pins[page], __ATOMIC_SEQ_CST)) {
-		residency_push(h, page);
+	if (!page_claim(h, page, word, page_word(PG_TAKING, word & PG_KEEP, 0)))
 		return false;
-	}
-	return true;
+	/* A pin that came in between saw a local page and relies on it. */
+	if (!__atomic_load_n(&h->pins[page], __ATOMIC_SEQ_CST))
+		return true;
+	page_become(h, page, PG_LOCAL, 0, 0);
+	return false;
 }
 
-/* Claims up to `most` victims, oldest first, sorted by address. */
+/* Claims up to `most` victims, sorted by address. */
 static void victims_claim(struct inject_heap *h, struct round *v, unsigned most)
 {
-	int64_t looks = 2 * atomic_load_explicit(&h->res.resident, memory_order_relaxed) + 64;
+	int64_t looks = 2 * atomic_load_explicit(&h->cache.resident, memory_order_relaxed) + 64;
+	uint32_t page[TRAY_FRAMES];
 
 	v->count = 0;
-	while (v->count < most && looks-- > 0) {
-		uint32_t page = residency_pop(h), word;
-		unsigned at;
+	while (v->count < most && looks > 0) {
+		unsigned n = residency_pick(&h->res, page, most - v->count), at;
+		bool stale;
 
-		if (page == NO_PAGE)
+		if (!n)
 			break;
-		word = page_load(h, page);
-		if (!is_evictable(h, page, word))
-			continue;
-		if (!page_claim(h, page, word, page_word(PG_TAKING, word & PG_KEEP, 0))) {
-			residency_push(h, page);
-			continue;
+		looks -= n;
+		for (unsigned i = 0; i < n; i++) {
+			if (!victim_claim(h, page[i], &stale)) {
+				if (!stale)
+					residency_add(&h->res, &page[i], 1, RESIDENCY_KEPT);
+				continue;
+			}
+			for (at = v->count++; at && v->page[at - 1] > page[i]; at--)
+				v->page[at] = v->page[at - 1];
+			v->page[at] = page[i];
 		}
-		/* A pin that came in between saw a local page and relies on it. */
-		if (__atomic_load_n(&h->pins[page], __ATOMIC_SEQ_CST)) {
-			page_become(h, page, PG_LOCAL, 0, 0);
-			residency_push(h, page);
-			continue;
-		}
-		for (at = v->count++; at && v->page[at - 1] > page; at--)
-			v->page[at] = v->page[at - 1];
-		v->page[at] = page;
 	}
 }
 
@@ -172,11 +169,11 @@ static void round_settle(struct port *p, const struct round *v)
 
 		if (v->taken[i] < 0) {
 			page_become(h, page, PG_LOCAL, 0, 0);
-			residency_push(h, page);
+			residency_add(&h->res, &page, 1, RESIDENCY_KEPT);
 			frame_put(p, frame, false);
 			continue;
 		}
-		atomic_fetch_sub(&h->res.resident, 1);
+		atomic_fetch_sub(&h->cache.resident, 1);
 		if (!v->taken[i]) {
 			/* Nothing was mapped: the program dropped it by a raw system call. */
 			ps_discard(h->volume, page, 1);
@@ -222,7 +219,7 @@ static bool out_open(struct port *p)
 /* Write-backs this long are worth a message; small caches can't wait for so many. */
 static unsigned out_batch(const struct inject_heap *h)
 {
-	int64_t n = atomic_load_explicit(&h->res.limit, memory_order_relaxed) / 16;
+	int64_t n = atomic_load_explicit(&h->cache.limit, memory_order_relaxed) / 16;
 
 	return n < 1 ? 1 : n > 32 ? 32 : (unsigned)n;
 }

@@ -108,7 +108,7 @@ void page_settle(struct inject_heap *h, uint32_t page, uint32_t word)
 unsigned fetch_ahead(struct port *p, const struct prefetch_run *run, uint64_t now)
 {
 	struct inject_heap *h = p->heap;
-	int64_t limit = atomic_load_explicit(&h->res.limit, memory_order_relaxed);
+	int64_t limit = atomic_load_explicit(&h->cache.limit, memory_order_relaxed);
 	uint32_t count = run->count;
 	int64_t page = run->page;
 	int32_t step = run->stride;
@@ -147,7 +147,7 @@ unsigned fetch_ahead(struct port *p, const struct prefetch_run *run, uint64_t no
 	for (unsigned i = 0; i < op->count; i++)
 		op->frame[i] = (uint16_t)(frame + (int)i);
 	count = op->count;
-	atomic_fetch_add(&h->res.resident, count);
+	atomic_fetch_add(&h->cache.resident, count);
 	COUNT(h, prefetched, count);
 	op_fetch(p, op, now);
 	return count;
@@ -163,11 +163,11 @@ static void prefetch(struct port *p, uint32_t page, uint64_t now)
 
 	if (page_load(h, page) & PG_RANDOM || !lock_try(&h->prefetch_lock))
 		return;
-	hits = h->prefetch.hits;
-	n = h->prefetcher->fault(&h->prefetch, page, run);
-	hits = h->prefetch.hits - hits;
+	hits = h->prefetch.state.hits;
+	n = prefetch_event(&h->prefetch, PREFETCH_MISS, page, 0, run);
+	hits = h->prefetch.state.hits - hits;
 	for (unsigned i = 0; i < n; i++)
-		stream_fetched(&h->prefetch, &run[i], fetch_ahead(p, &run[i], now));
+		prefetch_asked(&h->prefetch, &run[i], fetch_ahead(p, &run[i], now));
 	lock_drop(&h->prefetch_lock);
 	if (hits)
 		COUNT(h, prefetch_hits, hits);
@@ -180,13 +180,13 @@ void make_room(struct port *p, uint64_t now)
 	uint64_t start = now;
 
 	for (unsigned round = 0;; round++) {
-		int64_t over = atomic_load(&h->res.resident) - atomic_load(&h->res.limit);
+		int64_t over = atomic_load(&h->cache.resident) - atomic_load(&h->cache.limit);
 		unsigned batch = atomic_load_explicit(&h->crowded, memory_order_relaxed) ? 32 : 1;
 		unsigned n;
 
 		if (over <= 0)
 			return;
-		if ((int64_t)batch > atomic_load(&h->res.limit) / 8)
+		if ((int64_t)batch > atomic_load(&h->cache.limit) / 8)
 			batch = 1;
 		n = evict(p, over < (int64_t)batch ? batch : over < 64 ? (unsigned)over : 64, now);
 		if (n)
@@ -253,7 +253,7 @@ static int fetch_demand(struct inject_heap *h, struct port *p, uint32_t page, in
 	}
 	if (!ps_page_hash(h->volume, page))
 		COUNT(h, faults_zero, 1);
-	atomic_fetch_add(&h->res.resident, 1);
+	atomic_fetch_add(&h->cache.resident, 1);
 	op->page[0] = page;
 	op->frame[0] = (uint16_t)frame;
 	op->count = 1;
@@ -284,13 +284,13 @@ static int steal_staged(struct inject_heap *h, struct port *mine, uint32_t page,
 		page_become(h, page, PG_STAGED, 0, page_where(word));
 		goto out;
 	}
-	atomic_fetch_add(&h->res.resident, 1);
+	atomic_fetch_add(&h->cache.resident, 1);
 	COUNT(h, faults_staged, 1);
 	if (out_forget(p, page))
-		page_become(h, page, PG_LOCAL, PG_REF, 0);
+		page_become(h, page, PG_LOCAL, 0, 0);
 	else
-		page_become(h, page, PG_LOCAL, PG_REF | PG_WRITING, page_where(word));
-	residency_push(h, page);
+		page_become(h, page, PG_LOCAL, PG_WRITING, page_where(word));
+	residency_add(&h->res, &page, 1, RESIDENCY_BACK);
 out:
 	port_unlock(p);
 	if (!r) {

@@ -198,18 +198,17 @@ static int options_take(struct inject_heap *h, const struct inject_options *o)
 	if (o->window_pages > TRAY_FRAMES || o->threads > MAX_PORTS)
 		return err_fail(-EINVAL, "window_pages is over %u, or threads over %u", TRAY_FRAMES,
 				MAX_PORTS);
-	h->prefetcher = prefetch_find(o->prefetch ? o->prefetch : "stride");
-	if (!h->prefetcher)
-		return err_fail(-EINVAL, "no prefetcher '%s': none, sequential or stride", o->prefetch);
 	snprintf(h->name, sizeof h->name, "%s", o->name ? o->name : program_invocation_short_name);
 	h->pages = (uint32_t)((bytes + PAGE - 1) / PAGE);
 	h->ports = o->threads ? o->threads : cores < 1 ? 1 : cores > MAX_PORTS ? MAX_PORTS : (unsigned)cores;
 	h->window = o->window_pages ? o->window_pages : TRAY_FRAMES;
-	prefetch_init(&h->prefetch, h->window);
+	if (prefetch_init(&h->prefetch, o->prefetch, h->pages, h->window))
+		return err_fail(-EINVAL, "no prefetcher '%s': none, sequential or stride", o->prefetch);
 	h->deadline_ns = o->deadline_ns ? o->deadline_ns : DEADLINE_NS;
 	h->spin_ns = o->spin_ns ? o->spin_ns : SPIN_NS;
 	h->percent = o->local_percent;
-	atomic_store(&h->res.limit, h->percent ? MIN_LOCAL_PAGES : (int64_t)(local / PAGE));
+	atomic_store(&h->cache.limit, h->percent ? MIN_LOCAL_PAGES : (int64_t)(local / PAGE));
+	residency_limit(&h->res, (uint64_t)atomic_load(&h->cache.limit));
 	h->failed = o->failed;
 	h->failed_arg = o->failed_arg;
 	h->uffd = h->self_fd = h->dev_fd = -1;
@@ -279,7 +278,8 @@ static void heap_destroy(struct inject_heap *h)
 	mem_unmap(h->word, (size_t)h->pages * sizeof *h->word);
 	mem_unmap(h->pins, (size_t)h->pages * sizeof *h->pins);
 	mem_unmap(h->extent, (size_t)h->pages * sizeof *h->extent);
-	mem_unmap(h->res.ring, (size_t)h->res.cap_max * sizeof *h->res.ring);
+	residency_free(&h->res);
+	prefetch_free(&h->prefetch);
 	mem_unmap(h->ranges.free, (size_t)h->ranges.max * sizeof *h->ranges.free);
 	mem_unmap(h, sizeof *h);
 }

@@ -15,6 +15,7 @@
 
 #include "libinject/lock.h"
 #include "libinject/prefetch.h"
+#include "libinject/residency.h"
 #include "libinject/uffd.h"
 
 #include <infuse/inject.h>
@@ -45,11 +46,9 @@ enum page_state {
 	PG_STAGED, /* taken out, its bytes are in a staging frame; where: the frame */
 };
 #define PG_STATE    0x07u
-#define PG_QUEUED   0x08u /* in the residency queue */
-#define PG_REF      0x10u /* came back from staging: deserves a second chance */
 #define PG_WRITING  0x20u /* local again while its last write is in flight */
 #define PG_RANDOM   0x40u /* advised: never prefetch from here */
-#define PG_KEEP     (PG_QUEUED | PG_RANDOM) /* flags that outlive a change of state */
+#define PG_KEEP     PG_RANDOM /* flags that outlive a change of state */
 #define PG_WHERE    8
 
 static inline enum page_state page_state(uint32_t word)
@@ -114,14 +113,10 @@ struct port {
 	int failed_donor;
 };
 
-/* --- residency: a queue of local pages, second chance --- */
+/* --- the local cache, in pages --- */
 
-struct residency {
-	struct lock lock;
-	uint32_t *ring;
-	uint32_t cap, cap_max; /* powers of two */
-	uint32_t head, count;
-	_Atomic int64_t resident; /* pages local, or claimed to become so */
+struct cache {
+	_Atomic int64_t resident; /* local, or claimed to become so */
 	_Atomic int64_t limit;
 	_Atomic int64_t pinned;
 };
@@ -187,10 +182,10 @@ struct inject_heap {
 	struct ps_volume *volume;
 	uint32_t slab_pages;
 	struct port *port[MAX_PORTS];
+	struct cache cache;
 	struct residency res;
 	struct ranges ranges;
-	const struct prefetcher *prefetcher;
-	struct prefetch_state prefetch;
+	struct prefetch prefetch;
 	struct lock prefetch_lock;
 	struct counters count;
 
@@ -280,12 +275,6 @@ void heap_failure(struct inject_heap *h, const void *address, int error, int don
 void make_room(struct port *p, uint64_t now);
 /* Fetches ahead: claims what it can of a run. p's lock held. Returns pages asked. */
 unsigned fetch_ahead(struct port *p, const struct prefetch_run *run, uint64_t now);
-
-/* residency.c */
-int residency_init(struct residency *r, uint64_t pages);
-void residency_push(struct inject_heap *h, uint32_t page);
-/* A page that was queued longest; NO_PAGE when there is none. Its QUEUED flag is still set. */
-uint32_t residency_pop(struct inject_heap *h);
 
 /* ranges.c */
 int ranges_init(struct ranges *r, uint32_t pages);

@@ -162,9 +162,9 @@ int inject_stats(struct inject_heap *h, struct inject_stats *ret)
 	ps_counters(h->volume, &c);
 	*ret = (struct inject_stats){
 		.allocated_bytes = atomic_load(&h->ranges.allocated) << PAGE_SHIFT,
-		.local_bytes = (uint64_t)atomic_load(&h->res.limit) << PAGE_SHIFT,
-		.resident_bytes = (uint64_t)atomic_load(&h->res.resident) << PAGE_SHIFT,
-		.pinned_bytes = (uint64_t)atomic_load(&h->res.pinned) << PAGE_SHIFT,
+		.local_bytes = (uint64_t)atomic_load(&h->cache.limit) << PAGE_SHIFT,
+		.resident_bytes = (uint64_t)atomic_load(&h->cache.resident) << PAGE_SHIFT,
+		.pinned_bytes = (uint64_t)atomic_load(&h->cache.pinned) << PAGE_SHIFT,
 		.bytes_in = c.bytes_in,
 		.bytes_out = c.bytes_out,
 	};

@@ -59,16 +59,16 @@ static void op_vectors(struct port *p, struct op *op)
 /* Marks pages local and queues them. */
 static void pages_installed(struct port *p, const struct op *op, unsigned first, unsigned count)
 {
-	for (unsigned i = first; i < first + count; i++) {
+	for (unsigned i = first; i < first + count; i++)
 		page_become(p->heap, op->page[i], PG_LOCAL, 0, 0);
-		residency_push(p->heap, op->page[i]);
-	}
+	residency_add(&p->heap->res, op->page + first, count,
+		      op->waiter ? RESIDENCY_DEMAND : RESIDENCY_AHEAD);
 }
 
 static void page_given_up(struct inject_heap *h, uint32_t page)
 {
 	page_become(h, page, PG_ABSENT, 0, 0);
-	atomic_fetch_sub(&h->res.resident, 1);
+	atomic_fetch_sub(&h->cache.resident, 1);
 }
 
 /* One by one, by copying: always possible where a page may be put at all. */
@@ -168,7 +168,7 @@ static void out_done(struct port *p, struct op *op)
 		} else {
 			/* It came back before the answer did: its newest bytes are local. */
 			assert(page_state(word) == PG_LOCAL && word & PG_WRITING);
-			page_become(h, page, PG_LOCAL, word & PG_REF, 0);
+			page_become(h, page, PG_LOCAL, 0, 0);
 		}
 		frame_put(p, op->frame[i], true);
 	}

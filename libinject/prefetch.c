@@ -5,6 +5,7 @@
  */
 #include "libinject/prefetch.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define WINDOW_FIRST 8u
@@ -21,7 +22,7 @@ const struct prefetcher *prefetch_find(const char *name)
 	return NULL;
 }
 
-void prefetch_init(struct prefetch_state *s, uint32_t window_max)
+void prefetch_state_init(struct prefetch_state *s, uint32_t window_max)
 {
 	memset(s, 0, sizeof *s);
 	memset(s->history, 0xff, sizeof s->history);
@@ -127,4 +128,38 @@ unsigned stream_ask(struct prefetch_state *s, struct prefetch_stream *t, struct 
 		t->asked = end + t->stride;
 	}
 	return n;
+}
+
+int prefetch_init(struct prefetch *p, const char *name, uint32_t pages, uint32_t window_max)
+{
+	(void)pages;
+	p->prefetcher = prefetch_find(name ? name : "stride");
+	if (!p->prefetcher)
+		return -EINVAL;
+	prefetch_state_init(&p->state, window_max);
+	return 0;
+}
+
+void prefetch_free(struct prefetch *p)
+{
+	(void)p;
+}
+
+unsigned prefetch_event(struct prefetch *p, enum prefetch_event e, uint32_t page, uint32_t thread,
+			struct prefetch_run *run)
+{
+	(void)thread;
+	return e == PREFETCH_WASTED ? 0 : p->prefetcher->fault(&p->state, page, run);
+}
+
+void prefetch_asked(struct prefetch *p, const struct prefetch_run *run, uint32_t pages)
+{
+	stream_fetched(&p->state, run, pages);
+}
+
+void prefetch_expect_scan(struct prefetch *p, uint32_t page, uint32_t count)
+{
+	(void)count;
+	if (page)
+		stream_start(&p->state, page - 1, 1);
 }

@@ -52,7 +52,7 @@ extern const struct prefetcher prefetch_none, prefetch_sequential, prefetch_stri
 
 /* NULL: no such prefetcher. */
 const struct prefetcher *prefetch_find(const char *name);
-void prefetch_init(struct prefetch_state *s, uint32_t window_max);
+void prefetch_state_init(struct prefetch_state *s, uint32_t window_max);
 
 /* For prefetchers: a stream that this fault continues, moved on; or NULL. */
 struct prefetch_stream *stream_follow(struct prefetch_state *s, uint32_t page);
@@ -63,5 +63,34 @@ bool history_has(const struct prefetch_state *s, int64_t page);
 /* Of a run's pages so many are on their way; the others were local already. */
 void stream_fetched(struct prefetch_state *s, const struct prefetch_run *run, uint32_t pages);
 void history_add(struct prefetch_state *s, uint32_t page);
+
+/* --- what the fault path calls; one caller at a time (the heap's prefetch lock) --- */
+
+struct prefetch {
+	const struct prefetcher *prefetcher;
+	struct prefetch_state state;
+};
+
+enum prefetch_event {
+	PREFETCH_MISS,   /* a fault on a page that nobody has asked for */
+	PREFETCH_LATE,   /* on one that was asked ahead and is still on its way */
+	PREFETCH_FIRST,  /* the first touch of a window that has arrived: it was used */
+	PREFETCH_WASTED, /* a window is thrown away untouched; page is its first. No runs come out */
+};
+
+/* name: NULL is the default. pages: of the heap. -EINVAL: no such prefetcher. */
+int prefetch_init(struct prefetch *p, const char *name, uint32_t pages, uint32_t window_max);
+void prefetch_free(struct prefetch *p); /* takes a zeroed one */
+/*
+ * thread: who faulted, 0: unknown. Returns how many runs it put into run[PREFETCH_RUNS]; for each of
+ * them prefetch_asked() follows.
+ */
+unsigned prefetch_event(struct prefetch *p, enum prefetch_event e, uint32_t page, uint32_t thread,
+			struct prefetch_run *run);
+/* Of a run's pages so many are on their way now; the others were local already, or there was no
+ * room. */
+void prefetch_asked(struct prefetch *p, const struct prefetch_run *run, uint32_t pages);
+/* The program said that [page, page + count) will be read in order. */
+void prefetch_expect_scan(struct prefetch *p, uint32_t page, uint32_t count);
 
 #endif

@@ -19,8 +19,12 @@ void heap_limit_update(struct inject_heap *h)
 {
 	uint64_t pages = atomic_load(&h->ranges.allocated) * h->percent / 100;
 
-	if (h->percent)
-		atomic_store(&h->res.limit, pages < MIN_LOCAL_PAGES ? MIN_LOCAL_PAGES : (int64_t)pages);
+	if (!h->percent)
+		return;
+	if (pages < MIN_LOCAL_PAGES)
+		pages = MIN_LOCAL_PAGES;
+	atomic_store(&h->cache.limit, (int64_t)pages);
+	residency_limit(&h->res, pages);
 }
 
 /* Donors get back the slabs of which nothing is used any more. */
@@ -124,7 +128,7 @@ static int do_discard(struct inject_heap *h, struct request *rq)
 static int do_advise(struct inject_heap *h, struct request *rq, unsigned port)
 {
 	struct port *p = h->port[port];
-	int64_t most = atomic_load(&h->res.limit) / 2;
+	int64_t most = atomic_load(&h->cache.limit) / 2;
 
 	for (uint32_t i = rq->page; i < rq->page + rq->count && rq->arg != INJECT_WILLNEED; i++) {
 		if (rq->arg == INJECT_RANDOM)
@@ -133,9 +137,9 @@ static int do_advise(struct inject_heap *h, struct request *rq, unsigned port)
 			page_flag(h, i, 0, PG_RANDOM);
 	}
 	lock_take(&p->lock);
-	if (rq->arg == INJECT_SEQUENTIAL && rq->page) {
+	if (rq->arg == INJECT_SEQUENTIAL) {
 		lock_take(&h->prefetch_lock);
-		stream_start(&h->prefetch, rq->page - 1, 1);
+		prefetch_expect_scan(&h->prefetch, rq->page, rq->count);
 		lock_drop(&h->prefetch_lock);
 	}
 	for (uint32_t i = 0; rq->arg == INJECT_WILLNEED && i < rq->count && i < most;
@@ -157,7 +161,7 @@ static void pin_drop(struct inject_heap *h, uint32_t page)
 						    false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 		;
 	if (pins == 1)
-		atomic_fetch_sub(&h->res.pinned, 1);
+		atomic_fetch_sub(&h->cache.pinned, 1);
 }
 
 static int do_unpin(struct inject_heap *h, struct request *rq)
@@ -169,10 +173,10 @@ static int do_unpin(struct inject_heap *h, struct request *rq)
 
 static int pin_page(struct inject_heap *h, unsigned port, uint32_t page, int *donor)
 {
-	int64_t most = atomic_load(&h->res.limit) / 4 * 3;
+	int64_t most = atomic_load(&h->cache.limit) / 4 * 3;
 
 	if (!__atomic_fetch_add(&h->pins[page], 1, __ATOMIC_SEQ_CST) &&
-	    atomic_fetch_add(&h->res.pinned, 1) >= most) {
+	    atomic_fetch_add(&h->cache.pinned, 1) >= most) {
 		pin_drop(h, page);
 		return -ENOSPC;
 	}
@@ -200,7 +204,7 @@ static int do_pin(struct inject_heap *h, struct request *rq, unsigned port)
 		if (r == -ENOSPC)
 			return err_fail(r, "heap '%s': no more than three quarters of the local cache (%s) can be pinned",
 					h->name,
-					format_size((uint64_t)atomic_load(&h->res.limit) * PAGE / 4 * 3,
+					format_size((uint64_t)atomic_load(&h->cache.limit) * PAGE / 4 * 3,
 						    most, sizeof most));
 		return err_fail(r, "heap '%s': page at %p can't be had from donor %s: %s", h->name,
 				(void *)page_address(h, rq->page + i),

@@ -6,6 +6,7 @@ target_link_libraries(inject-check PRIVATE inject)
 
 infuse_unit_test(prefetch unit/prefetch.c "quick;asan" 20 inject_core)
 infuse_unit_test(heap-ranges unit/heap_ranges.c "quick;asan" 20 inject_core)
+infuse_unit_test(residency unit/residency.c "quick;asan" 20 inject_core)
 infuse_script_test(heap-keeps-every-byte-under-stress "slow;asan;tsan" 500)
 infuse_script_test(heap-is-what-it-was-at-the-fork "slow;asan" 300)
 infuse_script_test(heap-ends-with-its-donor "slow" 120)

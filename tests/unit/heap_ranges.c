@@ -95,33 +95,3 @@ Test(heap_ranges, what_is_too_large_is_not_taken)
 	cr_assert_eq(ranges_take(&r, 1, 1), NO_PAGE);
 	cr_assert_eq(r.count, 0);
 }
-
-/* Pages come out oldest first, each once, however often they are queued. */
-Test(heap_ranges, residency_is_a_queue_without_doubles)
-{
-	struct inject_heap *h = calloc(1, sizeof *h);
-	const uint32_t n = 20000;
-
-	h->pages = n;
-	h->word = calloc(n, sizeof *h->word);
-	cr_assert_eq(residency_init(&h->res, n), 0);
-	for (uint32_t round = 0; round < 3; round++) {
-		for (uint32_t p = 0; p < n; p++) {
-			atomic_store(&h->word[p], page_word(PG_LOCAL, 0, 0));
-			residency_push(h, p);
-			residency_push(h, p);
-		}
-		for (uint32_t p = 0; p < n; p++)
-			cr_assert_eq(residency_pop(h), p);
-		cr_assert_eq(residency_pop(h), NO_PAGE);
-	}
-	/* Stale entries of freed pages do not fill the ring. */
-	for (uint32_t round = 0; round < 50; round++) {
-		for (uint32_t p = 0; p < n; p++) {
-			atomic_fetch_and(&h->word[p], ~(uint32_t)PG_STATE);
-			atomic_fetch_or(&h->word[p], p % 2 ? PG_LOCAL : PG_UNUSED);
-			residency_push(h, p);
-		}
-	}
-	cr_assert_leq(h->res.count, n);
-}

@@ -15,7 +15,7 @@ static unsigned long total;
 
 static void start(void)
 {
-	prefetch_init(&state, 64);
+	prefetch_state_init(&state, 64);
 	memset(at, 0, sizeof at);
 	windows = 0;
 	total = 0;
@@ -153,7 +153,7 @@ Test(prefetch, streams_at_the_ends_of_the_page_numbers_stay_within_them)
 	start();
 	for (uint32_t p = 100; p-- > 0;)
 		touch(&prefetch_stride, p);
-	prefetch_init(&state, 64);
+	prefetch_state_init(&state, 64);
 	for (uint32_t i = 0; i < 50; i++) {
 		unsigned n = prefetch_stride.fault(&state, UINT32_MAX - 60 + i, run);
 
