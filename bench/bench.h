@@ -35,6 +35,7 @@ struct bench_options {
 	bool same_core;
 	bool no_floor;
 	bool json;
+	struct opt_list peer; /* of compare; none: all */
 };
 
 /* --- cpu.c: the CPUs this process was given, by index --- */
@@ -210,6 +211,8 @@ struct bench_result {
 	const char *floor_kind;    /* "raw path", "plain memory", NULL */
 	struct inject_stats stats; /* of the timed part */
 	uint64_t digest;
+	double factor_tcp, factor_shm; /* a peer's time over that of our heap; 0: none */
+	const char *skipped;           /* why a peer was not measured, or NULL */
 };
 /* The first one prints the table's head, too. */
 void result_print(const struct bench_options *o, const struct bench_result *r);
@@ -222,8 +225,9 @@ int runner_measure(const struct bench_options *o, const struct workload *w,
 		   const struct area_kind *kind, const struct area_options *ao,
 		   struct bench_result *ret);
 uint64_t runner_local_bytes(const struct bench_options *o, uint64_t bytes);
-/* Each result is printed when it is there; a skipped peer is told on standard error. */
-int compare_run(const struct bench_options *o);
+/* The named workloads, or all. Each result is printed when it is there; a peer that can't run here
+ * is left out with the reason. */
+int compare_run(const struct bench_options *o, const char *const *names, unsigned count);
 
 /* --- floor*.c: what the machine can do at best --- */
 

@@ -7,6 +7,7 @@
 #include "bench/bench.h"
 #include "common/error.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 static int ours(const struct bench_options *o, const struct workload *w, const char *transport)
@@ -50,17 +51,28 @@ static int nbd(const struct bench_options *o, const struct workload *w)
 	return 0;
 }
 
-int compare_run(const struct bench_options *o)
+static int compare_one(const struct bench_options *o, const struct workload *w)
 {
-	const struct workload *const workload[] = {&workload_seq, &workload_random};
 	const char *const transport[] = {"local", "tcp", "shm"};
 	int r = 0;
 
-	for (unsigned i = 0; i < 2 && !r; i++) {
-		for (unsigned t = 0; t < 3 && !r; t++)
-			r = ours(o, workload[i], transport[t]);
-		if (!r)
-			r = nbd(o, workload[i]);
-	}
+	for (unsigned t = 0; t < 3 && !r; t++)
+		r = ours(o, w, transport[t]);
+	return r ? r : nbd(o, w);
+}
+
+int compare_run(const struct bench_options *o, const char *const *names, unsigned count)
+{
+	const struct workload *w;
+	int r = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		if (!workload_find(names[i]))
+			return err_fail(-EINVAL, "'%s' is no workload", names[i]);
+	if (!count)
+		for (unsigned i = 0; (w = workload_at(i)) && !r; i++)
+			r = compare_one(o, w);
+	for (unsigned i = 0; i < count && !r; i++)
+		r = compare_one(o, workload_find(names[i]));
 	return r ? r : floor_all(o);
 }

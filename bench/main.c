@@ -38,6 +38,8 @@ static const struct opt table[] = {
 	 .help = "runs; the median is told (3)"},
 	{DEFINE("same-core", 0, OPT_FLAG, same_core), .help = "servers on the client's CPU"},
 	{DEFINE("no-floor", 0, OPT_FLAG, no_floor), .help = "don't measure the floors beside it"},
+	{DEFINE("peer", 0, OPT_LIST, peer), .arg = "NAME",
+	 .help = "compare: only this peer; may be repeated"},
 	{DEFINE("json", 'j', OPT_FLAG, json), .help = "one JSON object a line"},
 };
 
@@ -61,18 +63,21 @@ static int list_words(const char *given)
 	return err_fail(-EINVAL, "'%s' is no workload: %sfloors or compare", given, words);
 }
 
-static int run(const struct bench_options *o, const char *what)
+static int run(const struct bench_options *o, char **word, int words)
 {
+	const char *what = word[0];
 	const struct workload *w = workload_find(what);
 	struct bench_result result;
 	int r;
 
 	if (!w && strcmp(what, "floors") && strcmp(what, "compare"))
 		return list_words(what);
+	if (words > 1 && strcmp(what, "compare"))
+		return err_fail(-EINVAL, "one workload at a time, not also '%s'", word[1]);
 	if (!strcmp(what, "floors"))
 		return floor_all(o);
 	if (!strcmp(what, "compare"))
-		return compare_run(o);
+		return compare_run(o, (const char *const *)word + 1, (unsigned)words - 1);
 	r = runner_run(o, w, &result);
 	if (!r)
 		result_print(o, &result);
@@ -101,11 +106,9 @@ int main(int argc, char **argv)
 		r = cpu_init();
 	if (!r && first == argc)
 		r = list_words(NULL);
-	if (!r && first + 1 < argc)
-		r = err_fail(-EINVAL, "one workload at a time, not also '%s'", argv[first + 1]);
 	child_init();
 	if (!r)
-		r = run(&o, argv[first]);
+		r = run(&o, argv + first, argc - first);
 	child_exit();
 	if (r) {
 		fprintf(stderr, "infuse bench: %s\n", err_text());
