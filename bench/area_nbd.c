@@ -6,6 +6,7 @@
  * evict.
  */
 #include "bench/bench.h"
+#include "bench/peers/peers.h"
 #include "common/clock.h"
 #include "common/error.h"
 
@@ -26,28 +27,12 @@ struct nbd {
 	char mount[240];
 };
 
-static bool in_path(const char *program)
-{
-	const char *path = getenv("PATH");
-	char file[400];
-
-	while (path && *path) {
-		size_t n = strcspn(path, ":");
-
-		snprintf(file, sizeof file, "%.*s/%s", (int)n, path, program);
-		if (!access(file, X_OK))
-			return true;
-		path += n + (path[n] == ':');
-	}
-	return false;
-}
-
 int area_nbd_available(void)
 {
 	const char *const needed[] = {"nbdkit", "nbdfuse", "fusermount3"};
 
 	for (unsigned i = 0; i < sizeof needed / sizeof *needed; i++)
-		if (!in_path(needed[i]))
+		if (!peer_has_program(needed[i]))
 			return err_fail(-ENOENT, "%s is not installed", needed[i]);
 	if (access("/dev/fuse", R_OK | W_OK))
 		return err_fail(-ENOENT, "/dev/fuse can't be opened");

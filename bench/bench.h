@@ -174,6 +174,10 @@ int child_start(const char *name, const char *const *argv, unsigned cpu, int *pi
 int child_wait(const char *name, int pid, const char *file, uint64_t timeout_ns);
 /* SIGTERM, and SIGKILL if that takes too long; waits. Takes 0. */
 void child_stop(int pid);
+/* A fork() whose child dies with us and ends none of our programs when it is ended. */
+int child_fork(void);
+/* A process that undoes things when fd is hung up: a signal that ends us waits for it. 0: none. */
+void child_keep(int pid, int fd);
 /* Stops what is left and removes the folder. */
 void child_exit(void);
 

@@ -15,14 +15,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define CHILDREN_MAX 32
 #define STOP_NS      (5 * NSEC_PER_SEC)
+#define KEEPER_NS    (30 * NSEC_PER_SEC)
 
 static volatile pid_t children[CHILDREN_MAX];
+static volatile pid_t keeper; /* ends by itself when it is hung up on */
+static volatile int keeper_fd;
 static char folder[200];
 
 static void folder_remove(void)
@@ -41,6 +45,27 @@ static void folder_remove(void)
 	folder[0] = 0;
 }
 
+void child_keep(int pid, int fd)
+{
+	keeper_fd = fd;
+	keeper = pid;
+}
+
+/* What it undoes must be undone when we are gone: a shell's prompt says so. */
+static void wait_for_keeper(void)
+{
+	const struct timespec nap = {.tv_nsec = 10 * (long)NSEC_PER_MSEC};
+
+	if (!keeper)
+		return;
+	shutdown(keeper_fd, SHUT_WR);
+	for (uint64_t end = clock_ns() + KEEPER_NS; clock_ns() < end;) {
+		if (waitpid(keeper, NULL, WNOHANG))
+			return;
+		nanosleep(&nap, NULL);
+	}
+}
+
 /* The children are told at once; the folder is removed by a shell of its own, since opendir() must
  * not be called here. */
 static void on_signal(int sig)
@@ -48,6 +73,7 @@ static void on_signal(int sig)
 	for (unsigned i = 0; i < CHILDREN_MAX; i++)
 		if (children[i])
 			kill(children[i], SIGTERM);
+	wait_for_keeper();
 	if (folder[0] && !_Fork()) {
 		execl("/bin/rm", "rm", "-rf", "--", folder, (char *)NULL);
 		_exit(127);
@@ -63,6 +89,35 @@ void child_init(void)
 
 	for (unsigned i = 0; i < sizeof fatal / sizeof *fatal; i++)
 		sigaction(fatal[i], &sa, NULL);
+}
+
+int child_fork(void)
+{
+	const int fatal[] = {SIGINT, SIGTERM, SIGHUP};
+	sigset_t block, before;
+	pid_t parent = getpid(), p;
+
+	sigemptyset(&block);
+	for (unsigned i = 0; i < sizeof fatal / sizeof *fatal; i++)
+		sigaddset(&block, fatal[i]);
+	sigprocmask(SIG_BLOCK, &block, &before);
+	p = fork();
+	if (!p) {
+		/* Our children and our folder are not its own. */
+		for (unsigned i = 0; i < CHILDREN_MAX; i++)
+			children[i] = 0;
+		folder[0] = 0;
+		if (keeper)
+			close(keeper_fd);
+		keeper = 0;
+		for (unsigned i = 0; i < sizeof fatal / sizeof *fatal; i++)
+			signal(fatal[i], SIG_DFL);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(127);
+	}
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return p < 0 ? err_fail(-errno, "can't start a process: %s", strerror(errno)) : p;
 }
 
 int child_folder(const char **ret)

@@ -8,9 +8,9 @@
 
 static void print_head(void)
 {
-	printf("%-10s %-9s %-20s %3s %-8s %-10s %9s %8s %8s %8s %6s %9s %9s %9s %9s\n", "workload",
-	       "transport", "variant", "thr", "mode", "prefetch", "us/page", "p50", "p99", "floor",
-	       "ratio", "faults", "in", "out", "hits");
+	printf("%-10s %-9s %-20s %3s %-8s %-10s %9s %8s %8s %8s %6s %9s %9s %9s %9s %6s %6s\n",
+	       "workload", "transport", "variant", "thr", "mode", "prefetch", "us/page", "p50",
+	       "p99", "floor", "ratio", "faults", "in", "out", "hits", "x tcp", "x shm");
 }
 
 static const char *cell(double v, char *buf, size_t len)
@@ -29,15 +29,21 @@ static const char *word(const char *s)
 
 static void print_row(const struct bench_result *r)
 {
-	char us[24], p50[24], p99[24], floor[24], ratio[24];
+	char us[24], p50[24], p99[24], floor[24], ratio[24], tcp[24], shm[24];
 
-	printf("%-10s %-9s %-20s %3u %-8s %-10s %9s %8s %8s %8s %6s %9llu %9llu %9llu %9llu\n",
+	if (r->skipped) {
+		printf("%-10s %-9s skipped: %s\n", r->workload, r->transport, r->skipped);
+		return;
+	}
+	printf("%-10s %-9s %-20s %3u %-8s %-10s %9s %8s %8s %8s %6s %9llu %9llu %9llu %9llu %6s "
+	       "%6s\n",
 	       r->workload, word(r->transport), word(r->variant), r->threads, word(r->mode),
 	       word(r->prefetch), cell(r->us_per_page, us, sizeof us),
 	       cell(r->p50_us, p50, sizeof p50), cell(r->p99_us, p99, sizeof p99),
 	       cell(r->floor_us, floor, sizeof floor), cell(r->ratio, ratio, sizeof ratio),
 	       (unsigned long long)r->stats.faults, (unsigned long long)r->stats.pages_in,
-	       (unsigned long long)r->stats.pages_out, (unsigned long long)r->stats.prefetch_hits);
+	       (unsigned long long)r->stats.pages_out, (unsigned long long)r->stats.prefetch_hits,
+	       cell(r->factor_tcp, tcp, sizeof tcp), cell(r->factor_shm, shm, sizeof shm));
 }
 
 static void add(struct json_object *o, const char *key, struct json_object *v)
@@ -88,6 +94,9 @@ static void print_json(const struct bench_result *r)
 	add(o, "floor_us", positive(r->floor_us));
 	add(o, "floor", text(r->floor_kind));
 	add(o, "ratio", positive(r->ratio));
+	add(o, "factor_tcp", positive(r->factor_tcp));
+	add(o, "factor_shm", positive(r->factor_shm));
+	add(o, "skipped", text(r->skipped));
 	add(o, "faults", count(r->stats.faults));
 	add(o, "faults_zero", count(r->stats.faults_zero));
 	add(o, "faults_staged", count(r->stats.faults_staged));
