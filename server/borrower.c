@@ -155,7 +155,7 @@ struct srv_borrower *srv_borrower_get(struct srv_lender *l, const uint8_t id[16]
 		;
 	b = *at;
 	if (!b) {
-		b = calloc(1, sizeof *b);
+		b = calloc(1, sizeof *b + l->threads * sizeof *b->seat);
 		if (!b) {
 			pthread_mutex_unlock(&l->table);
 			return NULL;
@@ -234,6 +234,11 @@ void srv_lend_detach(struct srv_lender *l, struct srv_borrower *b, bool hung_up,
 	b->over = hung_up && b->transient && !b->sessions;
 	pthread_mutex_unlock(&l->table);
 	srv_borrower_put(l, b, now_ns);
+}
+
+struct srv_flow **srv_lend_seat(struct srv_borrower *b, unsigned i)
+{
+	return &b->seat[i];
 }
 
 void srv_lend_touch(struct srv_borrower *b, uint64_t now_ns)

@@ -10,13 +10,12 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* Bytes in and out before the next connection's turn. */
-#define FAIR_SHARE   (2u * 1024 * 1024)
 #define DIRECT_PARTS 256u
 #define UNIX_BUFFER  (1024 * 1024)
 
@@ -103,7 +102,21 @@ const char *srv_conn_peer(const struct srv_conn *c, char *buf, size_t len)
 	return buf;
 }
 
-static ssize_t send_parts(const struct srv_conn *c, struct srv_out *out)
+/* Cuts a list of pieces down to max bytes. Returns how many are left of them. */
+static unsigned cut(struct iovec *iov, unsigned n, size_t max, size_t *last_len)
+{
+	for (unsigned i = 0; i < n; i++) {
+		*last_len = iov[i].iov_len;
+		if (iov[i].iov_len >= max) {
+			iov[i].iov_len = max;
+			return i + 1;
+		}
+		max -= iov[i].iov_len;
+	}
+	return n;
+}
+
+static ssize_t send_parts(const struct srv_conn *c, struct srv_out *out, size_t max)
 {
 	union {
 		struct cmsghdr align;
@@ -111,9 +124,11 @@ static ssize_t send_parts(const struct srv_conn *c, struct srv_out *out)
 	} control;
 	struct msghdr m = {0};
 	unsigned count, fds;
+	size_t last_len = 0;
+	ssize_t n;
 
 	m.msg_iov = srv_out_next(out, &count, &fds);
-	m.msg_iovlen = count;
+	m.msg_iovlen = cut(m.msg_iov, count, max, &last_len);
 	if (fds) {
 		struct cmsghdr *cm = &control.align;
 		int *fd = (int *)(void *)CMSG_DATA(cm);
@@ -127,22 +142,31 @@ static ssize_t send_parts(const struct srv_conn *c, struct srv_out *out)
 		for (unsigned i = 0; i < fds; i++)
 			fd[i] = out->fd_buf[i]->fd;
 	}
-	return sendmsg(c->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+	n = sendmsg(c->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+	m.msg_iov[m.msg_iovlen - 1].iov_len = last_len;
+	return n;
 }
 
-/* 0: all sent; -EAGAIN: the peer does not read; other: it is gone. */
-static int flush(struct srv_conn *c, struct srv_out *out, size_t *sent)
+/*
+ * 0: all sent; -EAGAIN: the peer does not read; -EBUSY: the share is used up; other: it is gone. A
+ * rest of half a share goes out with the share: not for few bytes a message of their own.
+ */
+static int flush(struct srv_conn *c, struct srv_out *out, size_t share, size_t *moved)
 {
 	while (!srv_out_empty(out)) {
-		ssize_t n = send_parts(c, out);
+		size_t left = share > *moved ? share - *moved : 0;
+		ssize_t n;
 
+		if (!left && out->bytes > share / 2)
+			return -EBUSY;
+		n = send_parts(c, out, out->bytes <= left + share / 2 ? out->bytes : left);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0) {
 			c->session.hung_up = errno == EPIPE || errno == ECONNRESET;
 			return -errno;
 		}
-		*sent += (size_t)n;
+		*moved += (size_t)n;
 		srv_out_sent(out, (size_t)n);
 	}
 	return 0;
@@ -159,9 +183,9 @@ static int keep_out(struct srv_conn *c, struct srv_scratch *t)
 {
 	struct srv_out *fresh;
 
-	if (c->out)
+	if (c->out || srv_out_empty(t->out))
 		return 0;
-	fresh = srv_out_create();
+	fresh = t->spares ? t->spare[--t->spares] : srv_out_create();
 	if (!fresh)
 		return -ENOMEM;
 	c->out = t->out;
@@ -169,56 +193,81 @@ static int keep_out(struct srv_conn *c, struct srv_scratch *t)
 	return 0;
 }
 
-static int keep_input(struct srv_conn *c, const uint8_t *p, size_t n)
+/* Takes the list back, which is empty. */
+static void return_out(struct srv_conn *c, struct srv_scratch *t)
 {
-	uint8_t *old = c->saved;
-
-	c->saved = NULL;
-	c->saved_bytes = 0;
-	if (n) {
-		c->saved = malloc(n);
-		if (c->saved) {
-			memcpy(c->saved, p, n);
-			c->saved_bytes = (uint32_t)n;
-		}
-	}
-	free(old);
-	return n && !c->saved ? -ENOMEM : 0;
+	if (t->spares < SRV_SPARE_OUTS)
+		t->spare[t->spares++] = c->out;
+	else
+		srv_out_free(c->out);
+	c->out = NULL;
 }
 
-/* Feeds the session and sends what it answers. p may be c->saved. */
+void srv_scratch_free(struct srv_scratch *t)
+{
+	srv_out_free(t->out);
+	while (t->spares)
+		srv_out_free(t->spare[--t->spares]);
+}
+
+/* p may be what is left of c->saved. */
+static int keep_input(struct srv_conn *c, const uint8_t *p, size_t n)
+{
+	if (n && c->saved) {
+		c->saved_at = c->saved_bytes - (uint32_t)n;
+		return 0;
+	}
+	free(c->saved);
+	c->saved = NULL;
+	if (n) {
+		c->saved = malloc(n);
+		if (!c->saved)
+			return -ENOMEM;
+		memcpy(c->saved, p, n);
+		c->saved_at = 0;
+		c->saved_bytes = (uint32_t)n;
+	}
+	return 0;
+}
+
+/* Feeds the session and sends what it answers. p may be what is left of c->saved. */
 static enum srv_turn feed(struct srv_conn *c, struct srv_scratch *t, const uint8_t *p, size_t n,
-			  uint64_t now_ns, size_t *moved)
+			  uint64_t now_ns, size_t share, size_t *moved)
 {
 	struct srv_out *out = out_of(c, t);
 	int r;
 
 	for (;;) {
-		size_t used = srv_session_input(&c->session, p, n, now_ns, out);
+		size_t left = share > *moved ? share - *moved : 0, used;
 
+		out->limit = left < SRV_OUT_BYTES ? left + 1 : SRV_OUT_BYTES;
+		used = srv_session_input(&c->session, p, n, now_ns, out);
 		p += used;
 		n -= used;
-		r = flush(c, out, moved);
-		if (c->session.phase == SRV_CLOSED || (r && r != -EAGAIN))
+		/* Last words are not split: there is no other turn. */
+		r = flush(c, out, c->session.phase == SRV_CLOSED ? SIZE_MAX / 4 : share, moved);
+		if (c->session.phase == SRV_CLOSED || (r && r != -EAGAIN && r != -EBUSY))
 			return SRV_TURN_OVER;
-		if (r == -EAGAIN)
-			return keep_out(c, t) || keep_input(c, p, n) ? SRV_TURN_OVER
-								     : SRV_TURN_BLOCKED;
-		if (!n || *moved >= FAIR_SHARE)
-			return keep_input(c, p, n) ? SRV_TURN_OVER : SRV_TURN_SERVED;
+		if (r || !n || *moved >= share)
+			break;
 	}
+	if (keep_out(c, t) || keep_input(c, p, n))
+		return SRV_TURN_OVER;
+	return r == -EAGAIN ? SRV_TURN_BLOCKED : SRV_TURN_SERVED;
 }
 
 /* One recvmsg: first the slabs' share of the bytes, then what follows into the scratch buffer. */
-static ssize_t receive(struct srv_conn *c, struct srv_scratch *t, size_t *direct)
+static ssize_t receive(struct srv_conn *c, struct srv_scratch *t, size_t max, size_t *direct)
 {
 	struct iovec iov[DIRECT_PARTS + 1];
 	struct msghdr m = {.msg_iov = iov};
 	unsigned n = srv_session_direct(&c->session, iov, DIRECT_PARTS);
+	size_t last_len;
 
 	*direct = 0;
 	if (!n)
 		return recv(c->fd, t->input, sizeof t->input, MSG_DONTWAIT);
+	n = cut(iov, n, max, &last_len);
 	for (unsigned i = 0; i < n; i++)
 		*direct += iov[i].iov_len;
 	if (*direct == srv_session_direct_bytes(&c->session))
@@ -229,35 +278,39 @@ static ssize_t receive(struct srv_conn *c, struct srv_scratch *t, size_t *direct
 
 /* Answers and input of an earlier turn go first. */
 static enum srv_turn resume(struct srv_conn *c, struct srv_scratch *t, uint64_t now_ns,
-			    size_t *moved)
+			    size_t share, size_t *moved)
 {
 	if (c->out) {
-		int r = flush(c, c->out, moved);
+		int r = flush(c, c->out, share, moved);
 
+		if (r == -EBUSY)
+			return SRV_TURN_SERVED;
 		if (r)
 			return r == -EAGAIN ? SRV_TURN_BLOCKED : SRV_TURN_OVER;
-		srv_out_free(c->out);
-		c->out = NULL;
+		return_out(c, t);
 	}
-	if (c->saved)
-		return feed(c, t, c->saved, c->saved_bytes, now_ns, moved);
+	if (c->saved && *moved < share)
+		return feed(c, t, c->saved + c->saved_at, c->saved_bytes - c->saved_at, now_ns,
+			    share, moved);
 	return SRV_TURN_SERVED;
 }
 
-enum srv_turn srv_conn_turn(struct srv_conn *c, struct srv_scratch *t, uint64_t now_ns)
+enum srv_turn srv_conn_turn(struct srv_conn *c, struct srv_scratch *t, uint64_t now_ns,
+			    size_t share, size_t *moved)
 {
-	size_t moved = 0, direct;
 	enum srv_turn turn;
+	size_t direct;
 
-	turn = resume(c, t, now_ns, &moved);
-	while (turn == SRV_TURN_SERVED && !c->saved && moved < FAIR_SHARE) {
-		ssize_t n = receive(c, t, &direct);
+	*moved = 0;
+	turn = resume(c, t, now_ns, share, moved);
+	while (turn == SRV_TURN_SERVED && !c->out && !c->saved && *moved < share) {
+		ssize_t n = receive(c, t, share - *moved, &direct);
 		size_t in_place;
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN) {
-			turn = moved ? SRV_TURN_SERVED : SRV_TURN_IDLE;
+			turn = *moved ? SRV_TURN_EMPTY : SRV_TURN_IDLE;
 			break;
 		}
 		if (n <= 0) {
@@ -265,17 +318,17 @@ enum srv_turn srv_conn_turn(struct srv_conn *c, struct srv_scratch *t, uint64_t 
 			turn = SRV_TURN_OVER;
 			break;
 		}
-		moved += (size_t)n;
+		*moved += (size_t)n;
 		in_place = (size_t)n < direct ? (size_t)n : direct;
 		if (in_place)
 			srv_session_direct_done(&c->session, in_place, now_ns, out_of(c, t));
-		turn = feed(c, t, t->input, (size_t)n - in_place, now_ns, &moved);
+		turn = feed(c, t, t->input, (size_t)n - in_place, now_ns, share, moved);
 		/* A short read emptied the socket: do not ask again. */
-		if (!direct && (size_t)n < sizeof t->input && turn == SRV_TURN_SERVED &&
-		    !srv_session_direct_bytes(&c->session))
-			break;
+		if (!direct && (size_t)n < sizeof t->input && turn == SRV_TURN_SERVED && !c->out &&
+		    !c->saved && !srv_session_direct_bytes(&c->session))
+			turn = SRV_TURN_EMPTY;
 	}
-	if (moved)
+	if (*moved)
 		c->active_ns = now_ns;
 	/* Its unsent answers must not reach the next connection that uses the list. */
 	if (turn == SRV_TURN_OVER)

@@ -21,6 +21,7 @@
 
 struct srv_lender;
 struct srv_borrower;
+struct srv_flow;
 
 /* One thread's; summed up by STAT. */
 struct srv_counters {
@@ -68,6 +69,9 @@ struct srv_borrower *srv_lend_attach(struct srv_lender *l, const uint8_t id[16],
 				     const uint8_t name[WIRE_NAME_BYTES], uint32_t pid,
 				     bool transient);
 void srv_lend_detach(struct srv_lender *l, struct srv_borrower *b, bool hung_up, uint64_t now_ns);
+/* What thread i keeps about a borrower it has a session of; NULL at first. No other thread looks.
+ */
+struct srv_flow **srv_lend_seat(struct srv_borrower *b, unsigned i);
 void srv_lend_touch(struct srv_borrower *b, uint64_t now_ns);
 void srv_lend_count(struct srv_borrower *b, uint64_t pages_read, uint64_t pages_written);
 

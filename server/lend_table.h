@@ -33,6 +33,8 @@ struct srv_borrower {
 	struct srv_slab *slabs;
 	atomic_uint count;
 	atomic_uint_fast64_t pages_read, pages_written, last_ns;
+	/* each its thread's */
+	struct srv_flow *seat[];
 };
 
 struct srv_lender {

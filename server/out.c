@@ -20,6 +20,7 @@ struct srv_out *srv_out_create(void)
 
 	if (o) {
 		reset(o);
+		o->limit = SRV_OUT_BYTES;
 		o->fds = 0;
 		o->fds_at = NO_FDS;
 	}
@@ -59,7 +60,7 @@ void srv_out_free(struct srv_out *o)
 bool srv_out_has_room(const struct srv_out *o)
 {
 	return o->heads < SRV_OUT_HEADS && o->count + 1 + WIRE_MAX_SEGS <= SRV_OUT_PARTS &&
-	       !o->fds && o->bytes < SRV_OUT_BYTES;
+	       !o->fds && o->bytes < o->limit;
 }
 
 bool srv_out_empty(const struct srv_out *o)

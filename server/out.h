@@ -15,12 +15,13 @@
 
 #define SRV_OUT_HEADS 256u
 #define SRV_OUT_PARTS 1024u          /* what one sendmsg takes */
-#define SRV_OUT_BYTES (1024u * 1024) /* no new request begins beyond that */
+#define SRV_OUT_BYTES (1024u * 1024) /* the limit at first */
 
 struct srv_out {
 	unsigned heads;
 	unsigned first, count; /* pieces [first, count) are unsent */
 	size_t bytes;          /* in them */
+	size_t limit;          /* no new request begins beyond that many */
 	unsigned fds_at;       /* the piece that the descriptors go with */
 	unsigned fds;          /* 0: none */
 	struct iovec iov[SRV_OUT_PARTS];

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A thread's loop. A connection is either hot (the thread tries it by itself, again and again) or
- * armed (the kernel tells when there is something). A wake-up of another core costs as much as
- * several requests, so a connection stays hot for a while after its last request; a thread without
- * hot connections sleeps. Between two tries without success the thread gives way.
+ * A thread's loop. A connection is either in line (hot: the thread tries it by itself, again and
+ * again) or armed (the kernel tells when there is something). A wake-up of another core costs as
+ * much as several requests, so a connection stays hot for a while after its last request; a thread
+ * without hot connections sleeps. Between two rounds without success the thread gives way.
  */
 #include "server/worker.h"
 #include "server/connection.h"
@@ -16,12 +16,14 @@
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define MAX_HOT     16u /* beyond that, one without bytes is armed at once */
+#define MAX_HOT     16u         /* beyond that, one without bytes is armed at once */
+#define TURN_COST   (8u * 1024) /* a message costs as much time as so many bytes */
 #define EVENTS      64u
 #define LISTENERS   64u
 #define RETRY_NS    (100 * NSEC_PER_MSEC)
@@ -42,8 +44,9 @@ struct srv_worker {
 	struct srv_scratch scratch;
 	uint64_t now_ns;
 	struct srv_conn *all, *young, *young_last;
-	struct srv_conn **hot;
-	unsigned hots, hot_space;
+	struct srv_turns turns;
+	uint64_t spin_ns; /* of this round */
+	bool served;      /* in this round */
 
 	int wake_fd;
 	pthread_mutex_t lock;
@@ -136,7 +139,7 @@ static void drop(struct srv_worker *w, struct srv_conn *c)
 	struct srv_workers *g = w->group;
 	char peer[64];
 
-	assert(!c->armed && !c->hot);
+	assert(!c->armed);
 	if (c->session.reason)
 		log_stranger(g, w->now_ns, srv_conn_peer(c, peer, sizeof peer), c->session.reason);
 	young_remove(w, c);
@@ -146,6 +149,7 @@ static void drop(struct srv_worker *w, struct srv_conn *c)
 		w->all = c->next;
 	if (c->next)
 		c->next->prev = c->prev;
+	srv_turns_leave(&w->turns, &c->place);
 	srv_conn_close(c, w->now_ns);
 	atomic_fetch_sub(&g->connections, 1);
 }
@@ -156,64 +160,43 @@ static void arm(struct srv_worker *w, struct srv_conn *c, unsigned events)
 	srv_events_poll(w->events, c->fd, events, c);
 }
 
-static bool heat(struct srv_worker *w, struct srv_conn *c)
+static struct srv_conn *conn_of(struct srv_place *p)
 {
-	if (w->hots == w->hot_space) {
-		unsigned space = w->hot_space ? 2 * w->hot_space : 64;
-		struct srv_conn **hot = realloc(w->hot, space * sizeof(struct srv_conn *));
-
-		if (!hot)
-			return false;
-		w->hot = hot;
-		w->hot_space = space;
-	}
-	c->hot = true;
-	w->hot[w->hots++] = c;
-	return true;
+	return (struct srv_conn *)(void *)((char *)p - offsetof(struct srv_conn, place));
 }
 
-/* A turn for a connection that is neither hot nor armed; decides what it is next. */
-static void serve(struct srv_worker *w, struct srv_conn *c, uint64_t spin_ns)
+/* After a hello: it counts as its borrower's from now on. */
+static void greeted(struct srv_worker *w, struct srv_conn *c)
 {
-	enum srv_turn turn = srv_conn_turn(c, &w->scratch, w->now_ns);
+	young_remove(w, c);
+	if (c->session.borrower && !c->seated)
+		srv_turns_seat(&c->place, srv_lend_seat(c->session.borrower, w->index));
+	c->seated = c->session.borrower;
+}
 
-	if (c->session.greeted)
-		young_remove(w, c);
+/* A turn for a connection that is neither in line nor armed; decides what it is next. */
+static size_t serve(void *arg, struct srv_place *p, size_t share)
+{
+	struct srv_worker *w = arg;
+	struct srv_conn *c = conn_of(p);
+	size_t moved;
+	enum srv_turn turn = srv_conn_turn(c, &w->scratch, w->now_ns, share, &moved);
+	bool empty = turn == SRV_TURN_IDLE || turn == SRV_TURN_EMPTY;
+
+	w->served |= moved > 0;
 	if (turn == SRV_TURN_OVER) {
 		drop(w, c);
-	} else if (turn == SRV_TURN_BLOCKED) {
+		return moved;
+	}
+	if (c->session.greeted)
+		greeted(w, c);
+	if (turn == SRV_TURN_BLOCKED)
 		arm(w, c, POLLOUT);
-	} else if (turn == SRV_TURN_IDLE &&
-		   (w->hots >= MAX_HOT || w->now_ns - c->active_ns >= spin_ns)) {
+	else if (empty && (w->turns.queued >= MAX_HOT || w->now_ns - c->active_ns >= w->spin_ns))
 		arm(w, c, POLLIN);
-	} else if (!heat(w, c)) {
-		arm(w, c, POLLIN | POLLOUT);
-	}
-}
-
-/* A turn for each hot connection. True: somebody had something. */
-static bool serve_hot(struct srv_worker *w)
-{
-	uint64_t spin_ns = atomic_load_explicit(&w->group->spin_ns, memory_order_relaxed);
-	unsigned n = w->hots;
-	bool served = false;
-
-	/* Each is taken out; serve() puts it back at the end. */
-	for (unsigned i = 0; i < n; i++) {
-		struct srv_conn *c = w->hot[i];
-
-		c->hot = false;
-		w->hot[i] = NULL;
-		serve(w, c, spin_ns);
-	}
-	for (unsigned i = n; i < w->hots; i++) {
-		struct srv_conn *c = w->hot[i];
-
-		w->hot[i - n] = c;
-		served |= c->active_ns == w->now_ns;
-	}
-	w->hots -= n;
-	return served;
+	else
+		srv_turns_queue(&w->turns, p);
+	return moved ? moved + TURN_COST : 0;
 }
 
 static void add(struct srv_worker *w, struct inbox_item item)
@@ -222,6 +205,10 @@ static void add(struct srv_worker *w, struct inbox_item item)
 	struct srv_conn *c =
 		srv_conn_open(item.fd, item.is_unix, g->o.lender, w->counters, w->now_ns);
 
+	if (c && !srv_turns_join(&c->place)) {
+		srv_conn_close(c, w->now_ns);
+		c = NULL;
+	}
 	if (!c) {
 		atomic_fetch_sub(&g->connections, 1);
 		log_stranger(g, w->now_ns, "a new connection", "no memory for it");
@@ -356,7 +343,7 @@ static void handle(struct srv_worker *w, const struct srv_event *ev)
 		struct srv_conn *c = ev->who;
 
 		c->armed = false;
-		serve(w, c, atomic_load_explicit(&g->spin_ns, memory_order_relaxed));
+		srv_turns_queue(&w->turns, &c->place);
 	}
 }
 
@@ -376,7 +363,7 @@ static uint64_t wait_time(const struct srv_worker *w)
 {
 	uint64_t until = w->now_ns + 3600 * NSEC_PER_SEC;
 
-	if (w->hots)
+	if (w->turns.queued)
 		return 0;
 	if (w->young && w->young->deadline_ns < until)
 		until = w->young->deadline_ns;
@@ -394,17 +381,17 @@ static void *worker_main(void *arg)
 	srv_events_poll(w->events, w->wake_fd, POLLIN, w);
 	while (!atomic_load_explicit(&g->stop, memory_order_relaxed)) {
 		unsigned n = srv_events_take(w->events, wait_time(w), ev, EVENTS);
-		bool served = n > 0;
 
 		w->now_ns = clock_ns();
+		w->spin_ns = atomic_load_explicit(&g->spin_ns, memory_order_relaxed);
+		w->served = n > 0;
 		for (unsigned i = 0; i < n; i++)
 			handle(w, &ev[i]);
-		if (w->hots)
-			served |= serve_hot(w);
+		srv_turns_round(&w->turns, serve, w);
 		end_strangers(w);
 		if (!w->index && g->accept_retry_ns && g->accept_retry_ns <= w->now_ns)
 			accept_update(w);
-		if (!served && w->hots)
+		if (!w->served && w->turns.queued)
 			sched_yield();
 	}
 	return NULL;
@@ -505,15 +492,14 @@ static void worker_close(struct srv_worker *w)
 	/* First the ring: nothing asks for a connection any more. */
 	srv_events_close(w->events);
 	while ((c = w->all)) {
-		c->armed = c->hot = false;
+		c->armed = false;
 		c->session.reason = NULL;
 		drop(w, c);
 	}
 	for (unsigned i = 0; i < w->inbox_count; i++)
 		close(w->inbox[i].fd);
 	free(w->inbox);
-	free(w->hot);
-	srv_out_free(w->scratch.out);
+	srv_scratch_free(&w->scratch);
 	if (w->wake_fd >= 0)
 		close(w->wake_fd);
 	pthread_mutex_destroy(&w->lock);

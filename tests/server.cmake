@@ -7,6 +7,8 @@ if(CRITERION_FOUND AND TARGET infuse-memory-server)
   infuse_unit_test(server-lends unit/server_lends.c "quick;asan;tsan" 120 server-client)
   infuse_unit_test(server-refuses unit/server_refuses.c "quick;asan;tsan" 120 server-client)
   infuse_unit_test(server-clones unit/server_clones.c "quick;asan;tsan" 120 server-client)
+  infuse_unit_test(server-turns unit/server_turns.c "quick;asan" 60 server)
+  infuse_unit_test(server-shares unit/server_shares.c "quick;asan;tsan" 120 server-client)
   infuse_unit_test(server-lives unit/server_lives.c "slow;asan;tsan" 180 server-client)
 
   add_executable(test-server-crowd unit/server_crowd.c)
