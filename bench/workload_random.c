@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Single pages in random order, each once before any comes again: every touch misses. The bare cost
- * of a fault. As many touches as the cache holds go before, so that it is full of clean pages in
- * the same order.
+ * of a fault. Enough touches go before that nothing of the fill is left in the cache: some of them
+ * find their page there, so it takes more of them than the cache has pages.
  */
 #include "bench/bench.h"
 #include "common/clock.h"
@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define WARM_MORE 1024
 
 static uint64_t random_shape(uint64_t size)
 {
@@ -31,9 +30,14 @@ static void touch(struct work *w, uint64_t i)
 	}
 }
 
+static uint64_t warm_touches(const struct work *w)
+{
+	return w->local_pages * 2 + 1024;
+}
+
 static int random_warm(struct work *w)
 {
-	for (uint64_t i = 0; i < w->local_pages + WARM_MORE; i++)
+	for (uint64_t i = 0; i < warm_touches(w); i++)
 		touch(w, i);
 	return 0;
 }
@@ -46,7 +50,7 @@ static int touch_share(struct work *w, unsigned t)
 	for (uint64_t i = t; i < w->done_pages; i += w->threads) {
 		uint64_t now;
 
-		touch(w, w->local_pages + WARM_MORE + i);
+		touch(w, warm_touches(w) + i);
 		now = clock_ns();
 		w->sample_ns[i] = now - then > UINT32_MAX ? UINT32_MAX : (uint32_t)(now - then);
 		then = now;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Evictions. A page is taken out atomically, so that no write can be missed: moved out
- * (UFFDIO_MOVE), or write-protected, copied and dropped where moving can't be done (after a fork)
- * or does not pay (single pages while several threads run). Its bytes wait in a staging tray: clean
- * ones (same hash as the stored page) are forgotten at once, dirty ones are written back a tray at
- * a time while the next faults go on, and a fault finds them there.
+ * Evictions. Pages that were write-protected since they came are dropped, many in one call. Any
+ * other is taken out atomically, so that no write can be missed: moved out (UFFDIO_MOVE), or
+ * write-protected, copied and dropped where moving can't be done (after a fork) or does not pay
+ * (single pages while several threads run). Its bytes wait in a staging tray: clean ones (same hash
+ * as the stored page) are forgotten at once, dirty ones are written back a tray at a time while the
+ * next faults go on, and a fault finds them there.
  */
 #include "libinject/page.h"
 
@@ -15,6 +16,8 @@
 
 #define MOVE_RUN 8u /* from so many neighbours on, moving wins also with several threads */
 
+#define WRITTEN  96  /* of 255: from here on an area counts as written */
+
 /* Victims of one round and how each went. */
 struct round {
 	uint32_t page[TRAY_FRAMES];
@@ -22,48 +25,73 @@ struct round {
 	bool mapped[TRAY_FRAMES];  /* copied: still to be dropped */
 	unsigned count;
 	unsigned frame; /* of the first */
+	uint32_t protected[TRAY_FRAMES];
+	unsigned protected_count;
 };
 
-/* A local page whose bytes may go. */
-static bool victim_claim(struct inject_heap *h, uint32_t page, bool *stale)
+bool area_is_written(const struct inject_heap *h, uint32_t page)
 {
-	uint32_t word = page_load(h, page);
+	return atomic_load_explicit(&h->writes[page >> AREA_SHIFT], memory_order_relaxed) >= WRITTEN;
+}
 
-	*stale = page_state(word) != PG_LOCAL;
-	if (*stale || word & PG_WRITING || __atomic_load_n(&h->pins[page], __ATOMIC_SEQ_CST))
+void area_count(struct inject_heap *h, uint32_t page, int written)
+{
+	_Atomic uint8_t *at = &h->writes[page >> AREA_SHIFT];
+	int old = atomic_load_explicit(at, memory_order_relaxed), now = old + written;
+
+	/* Lost updates are harmless. */
+	now = now < 0 ? 0 : now > 255 ? 255 : now;
+	if (now != old)
+		atomic_store_explicit(at, (uint8_t)now, memory_order_relaxed);
+}
+
+/* A local page whose bytes may go; *word is what it was. */
+static bool victim_claim(struct inject_heap *h, uint32_t page, uint32_t *word)
+{
+	*word = page_load(h, page);
+	if (page_state(*word) != PG_LOCAL || *word & PG_WRITING ||
+	    __atomic_load_n(&h->pins[page], __ATOMIC_SEQ_CST))
 		return false;
-	if (!page_claim(h, page, word, page_word(PG_TAKING, word & PG_KEEP, 0)))
+	if (!page_claim(h, page, *word, page_word(PG_TAKING, *word & PG_KEEP, 0)))
 		return false;
 	/* A pin that came in between saw a local page and relies on it. */
 	if (!__atomic_load_n(&h->pins[page], __ATOMIC_SEQ_CST))
 		return true;
-	page_become(h, page, PG_LOCAL, 0, 0);
+	page_become(h, page, PG_LOCAL, *word & PG_PROT, 0);
 	return false;
+}
+
+static void insert_sorted(uint32_t *list, unsigned *count, uint32_t page)
+{
+	unsigned at = (*count)++;
+
+	for (; at && list[at - 1] > page; at--)
+		list[at] = list[at - 1];
+	list[at] = page;
 }
 
 /* Claims up to `most` victims, sorted by address. */
 static void victims_claim(struct inject_heap *h, struct round *v, unsigned most)
 {
 	int64_t looks = 2 * atomic_load_explicit(&h->cache.resident, memory_order_relaxed) + 64;
-	uint32_t page[TRAY_FRAMES];
+	uint32_t page[TRAY_FRAMES], word;
 
-	v->count = 0;
-	while (v->count < most && looks > 0) {
-		unsigned n = residency_pick(&h->res, page, most - v->count), at;
-		bool stale;
+	v->count = v->protected_count = 0;
+	while (v->count + v->protected_count < most && looks > 0) {
+		unsigned n = residency_pick(&h->res, page, most - v->count - v->protected_count);
 
 		if (!n)
 			break;
 		looks -= n;
 		for (unsigned i = 0; i < n; i++) {
-			if (!victim_claim(h, page[i], &stale)) {
-				if (!stale)
-					residency_add(&h->res, &page[i], 1, RESIDENCY_KEPT);
-				continue;
+			if (victim_claim(h, page[i], &word)) {
+				if (word & PG_PROT)
+					insert_sorted(v->protected, &v->protected_count, page[i]);
+				else
+					insert_sorted(v->page, &v->count, page[i]);
+			} else if (page_state(word) == PG_LOCAL) {
+				residency_add(&h->res, &page[i], 1, RESIDENCY_KEPT);
 			}
-			for (at = v->count++; at && v->page[at - 1] > page[i]; at--)
-				v->page[at] = v->page[at - 1];
-			v->page[at] = page[i];
 		}
 	}
 }
@@ -114,35 +142,56 @@ static void take_run(struct port *p, struct round *v, unsigned first, unsigned c
 	}
 }
 
-static void drop_copied(struct inject_heap *h, const struct round *v)
+/* Pages that nobody needs mapped, of a sorted list. */
+static void pages_drop(struct inject_heap *h, const uint32_t *page, unsigned count)
 {
 	struct iovec iov[TRAY_FRAMES];
 	unsigned n = 0;
-	long r = -ENOSYS;
 
-	for (unsigned i = 0; i < v->count; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		struct iovec *last = n ? &iov[n - 1] : NULL;
-		unsigned char *at = page_address(h, v->page[i]);
+		unsigned char *at = page_address(h, page[i]);
 
-		if (!v->mapped[i])
-			continue;
 		if (last && (unsigned char *)last->iov_base + last->iov_len == at)
 			last->iov_len += PAGE;
 		else
 			iov[n++] = (struct iovec){at, PAGE};
 	}
 	/* One interrupt of the other cores for all of them (on oneself: Linux 6.13). */
-	if (n > 1 && h->self_fd >= 0) {
-		size_t want = 0;
-
-		for (unsigned i = 0; i < n; i++)
-			want += iov[i].iov_len;
-		r = sys_call5(SYS_process_madvise, h->self_fd, SYS_PTR(iov), n, MADV_DONTNEED, 0);
-		if (r == (long)want)
-			return;
-	}
+	if (n > 1 && h->self_fd >= 0 &&
+	    sys_call5(SYS_process_madvise, h->self_fd, SYS_PTR(iov), n, MADV_DONTNEED, 0) ==
+		    (long)(count * PAGE))
+		return;
 	for (unsigned i = 0; i < n; i++)
 		sys_call3(SYS_madvise, SYS_PTR(iov[i].iov_base), (long)iov[i].iov_len, MADV_DONTNEED);
+}
+
+static void drop_copied(struct inject_heap *h, const struct round *v)
+{
+	uint32_t page[TRAY_FRAMES];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < v->count; i++)
+		if (v->mapped[i])
+			page[n++] = v->page[i];
+	if (n)
+		pages_drop(h, page, n);
+}
+
+/* Nobody can have written to them: a write would have waited for us. */
+static void drop_protected(struct inject_heap *h, const struct round *v)
+{
+	unsigned n = v->protected_count;
+
+	if (!n)
+		return;
+	pages_drop(h, v->protected, n);
+	atomic_fetch_sub(&h->cache.resident, n);
+	for (unsigned i = 0; i < n; i++) {
+		page_become(h, v->protected[i], PG_ABSENT, 0, 0);
+		area_count(h, v->protected[i], -8);
+	}
+	COUNT(h, pages_clean, n);
 }
 
 static bool is_clean(const struct inject_heap *h, uint32_t page, const void *bytes, uint64_t *hash)
@@ -182,10 +231,12 @@ static void round_settle(struct port *p, const struct round *v)
 		} else if (is_clean(h, page, frame_address(p, frame), &hash)) {
 			page_become(h, page, PG_ABSENT, 0, 0);
 			frame_put(p, frame, true);
+			area_count(h, page, -8);
 			COUNT(h, pages_clean, 1);
 		} else {
 			unsigned at = op->count++;
 
+			area_count(h, page, 6);
 			op->page[at] = page;
 			op->frame[at] = (uint16_t)frame;
 			op->hash[at] = hash ? hash : ps_hash(frame_address(p, frame));
@@ -228,13 +279,14 @@ unsigned evict(struct port *p, unsigned most, uint64_t now)
 {
 	struct inject_heap *h = p->heap;
 	struct round v;
-	unsigned taken = 0;
+	unsigned taken;
 
 	if (!out_open(p))
 		return 0;
 	if (most > TRAY_FRAMES - p->out_next)
 		most = TRAY_FRAMES - p->out_next;
 	victims_claim(h, &v, most);
+	drop_protected(h, &v);
 	v.frame = p->out_tray * TRAY_FRAMES + p->out_next;
 	for (unsigned i = 0; i < v.count; i++)
 		v.mapped[i] = false;
@@ -248,6 +300,7 @@ unsigned evict(struct port *p, unsigned most, uint64_t now)
 	}
 	drop_copied(h, &v);
 	round_settle(p, &v);
+	taken = v.protected_count;
 	for (unsigned i = 0; i < v.count; i++)
 		taken += v.taken[i] >= 0;
 	p->out_next += v.count;

@@ -81,18 +81,37 @@ static void pause_for(struct inject_heap *h, struct port *p, unsigned round, uin
 	}
 }
 
+/* The request that has a page on its way in. p's lock held and the word just read. */
+static struct op *fetch_of(struct port *p, uint32_t word)
+{
+	return &p->ops[page_where(word) % PORT_OPS];
+}
+
+/* p's lock held: a window of which a page is wanted comes in as a whole. */
+static void fetch_want(struct port *p, uint32_t word)
+{
+	struct op *op = fetch_of(p, word);
+
+	if (op->arrived)
+		window_install(p, op);
+	else
+		op->wanted = true;
+}
+
 void page_settle(struct inject_heap *h, uint32_t page, uint32_t word)
 {
 	uint64_t start = clock_ns();
 	struct port *p = NULL;
 
 	if (page_state(word) == PG_FETCH)
-		p = h->port[page_where(word)];
+		p = h->port[page_where(word) / PORT_OPS];
 	else if (page_state(word) == PG_STAGED || word & PG_WRITING)
 		p = h->port[page_where(word) / PORT_FRAMES];
 	for (unsigned round = 0; page_load(h, page) == word; round++) {
 		if (p && lock_try(&p->lock)) {
 			port_poll(p, clock_ns());
+			if (page_state(word) == PG_FETCH && page_load(h, page) == word)
+				fetch_want(p, word);
 			port_unlock(p);
 			if (page_load(h, page) != word)
 				break;
@@ -105,27 +124,22 @@ void page_settle(struct inject_heap *h, uint32_t page, uint32_t word)
 	}
 }
 
-unsigned fetch_ahead(struct port *p, const struct prefetch_run *run, uint64_t now)
+static uint32_t fetch_word(const struct port *p, const struct op *op, uint32_t keep)
 {
-	struct inject_heap *h = p->heap;
-	int64_t limit = atomic_load_explicit(&h->cache.limit, memory_order_relaxed);
-	uint32_t count = run->count;
+	return page_word(PG_FETCH, keep, p->index * PORT_OPS + (uint32_t)(op - p->ops));
+}
+
+/* Claims what is absent of a run; from its lowest page on, so that neighbours are one request. */
+static void run_claim(struct inject_heap *h, struct port *p, struct op *op,
+		      const struct prefetch_run *run, uint32_t count)
+{
 	int64_t page = run->page;
 	int32_t step = run->stride;
-	struct op *op;
-	int frame;
 
-	if (count > limit / 4)
-		count = (uint32_t)(limit / 4);
-	if (!count || trays_idle(p) < SPARE_TRAYS)
-		return 0;
 	if (step == -1) {
 		page -= count - 1;
 		step = 1;
 	}
-	op = op_get(p);
-	if (!op)
-		return 0;
 	for (uint32_t i = 0; i < count; i++, page += step) {
 		uint32_t word;
 
@@ -133,10 +147,31 @@ unsigned fetch_ahead(struct port *p, const struct prefetch_run *run, uint64_t no
 			continue;
 		word = page_load(h, (uint32_t)page);
 		if (page_state(word) == PG_ABSENT && !(word & PG_RANDOM) &&
-		    page_claim(h, (uint32_t)page, word,
-			       page_word(PG_FETCH, word & PG_KEEP, p->index)))
+		    page_claim(h, (uint32_t)page, word, fetch_word(p, op, word & PG_KEEP)))
 			op->page[op->count++] = (uint32_t)page;
 	}
+}
+
+unsigned fetch_ahead(struct port *p, const struct prefetch_run *run, bool eager, uint64_t now)
+{
+	struct inject_heap *h = p->heap;
+	int64_t limit = atomic_load_explicit(&h->cache.limit, memory_order_relaxed);
+	uint32_t count = run->count;
+	struct op *op;
+	int frame;
+
+	/* What waits in windows can't be evicted: it must not be all there is. */
+	limit = limit / 2 - atomic_load_explicit(&h->cache.ahead, memory_order_relaxed);
+	if (count > limit / 2)
+		count = limit > 0 ? (uint32_t)(limit / 2) : 0;
+	while (trays_idle(p) < SPARE_TRAYS && window_drop(p, false))
+		;
+	if (!count || trays_idle(p) < SPARE_TRAYS)
+		return 0;
+	op = op_get(p);
+	if (!op)
+		return 0;
+	run_claim(h, p, op, run, count);
 	frame = op->count ? frames_take_window(p, op->count) : -1;
 	if (frame < 0) {
 		for (unsigned i = 0; i < op->count; i++)
@@ -146,50 +181,69 @@ unsigned fetch_ahead(struct port *p, const struct prefetch_run *run, uint64_t no
 	}
 	for (unsigned i = 0; i < op->count; i++)
 		op->frame[i] = (uint16_t)(frame + (int)i);
+	op->ahead = true;
+	op->wanted = eager;
 	count = op->count;
 	atomic_fetch_add(&h->cache.resident, count);
+	atomic_fetch_add(&h->cache.ahead, count);
 	COUNT(h, prefetched, count);
 	op_fetch(p, op, now);
 	return count;
 }
 
 /* p's lock held. */
-static void prefetch(struct port *p, uint32_t page, uint64_t now)
+static void prefetch(struct port *p, enum prefetch_event e, const struct fault *f, uint64_t now)
 {
 	struct inject_heap *h = p->heap;
 	struct prefetch_run run[PREFETCH_RUNS];
 	uint64_t hits;
 	unsigned n;
 
-	if (page_load(h, page) & PG_RANDOM || !lock_try(&h->prefetch_lock))
+	if (page_load(h, f->page) & PG_RANDOM || !lock_try(&h->prefetch_lock))
 		return;
+	while (p->wasted_count)
+		prefetch_event(&h->prefetch, PREFETCH_WASTED, p->wasted[--p->wasted_count], 0, run);
 	hits = h->prefetch.state.hits;
-	n = prefetch_event(&h->prefetch, PREFETCH_MISS, page, 0, run);
+	n = prefetch_event(&h->prefetch, e, f->page, f->thread, run);
 	hits = h->prefetch.state.hits - hits;
 	for (unsigned i = 0; i < n; i++)
-		prefetch_asked(&h->prefetch, &run[i], fetch_ahead(p, &run[i], now));
+		prefetch_asked(&h->prefetch, &run[i], fetch_ahead(p, &run[i], false, now));
 	lock_drop(&h->prefetch_lock);
 	if (hits)
 		COUNT(h, prefetch_hits, hits);
 }
 
-/* p's lock held on entry and exit, dropped while frames are waited for. */
-void make_room(struct port *p, uint64_t now)
+/*
+ * How many pages to take out at once. Protected ones, and all while several threads run, are
+ * cheaper by the dozen; one that must be moved out is best moved while its successor is awaited.
+ */
+static unsigned evict_batch(const struct inject_heap *h, uint32_t page)
+{
+	int64_t most = atomic_load_explicit(&h->cache.limit, memory_order_relaxed) / 8;
+	unsigned n = 1;
+
+	if (atomic_load_explicit(&h->crowded, memory_order_relaxed))
+		n = 32;
+	else if (h->self_fd >= 0 && !area_is_written(h, page))
+		n = 16;
+	return n > most ? 1 : n;
+}
+
+/* p's lock held on entry and exit, dropped while frames are waited for. page: for which. */
+void make_room(struct port *p, uint32_t page, uint64_t now)
 {
 	struct inject_heap *h = p->heap;
+	unsigned batch = evict_batch(h, page);
 	uint64_t start = now;
 
 	for (unsigned round = 0;; round++) {
 		int64_t over = atomic_load(&h->cache.resident) - atomic_load(&h->cache.limit);
-		unsigned batch = atomic_load_explicit(&h->crowded, memory_order_relaxed) ? 32 : 1;
 		unsigned n;
 
 		if (over <= 0)
 			return;
-		if ((int64_t)batch > atomic_load(&h->cache.limit) / 8)
-			batch = 1;
 		n = evict(p, over < (int64_t)batch ? batch : over < 64 ? (unsigned)over : 64, now);
-		if (n)
+		if (n || window_drop(p, true))
 			continue;
 		/* All frames are on their way, or all pages are pinned or in flight. */
 		if (!p->in_flight || now - start > h->deadline_ns)
@@ -220,18 +274,35 @@ static int fetch_await(struct port *p, struct waiter *w)
 	return w->status;
 }
 
-static int fetch_demand(struct inject_heap *h, struct port *p, uint32_t page, int *donor)
+/* No frame is free: wait for one. */
+static int frame_await(struct port *p, uint64_t now)
 {
-	uint64_t now = clock_ns();
+	struct ps_wait nap;
+
+	if (window_drop(p, true)) {
+		port_unlock(p);
+		return -EAGAIN;
+	}
+	if (!p->in_flight)
+		out_flush(p, now);
+	ps_wait_for(p->ps, NAP_NS, &nap);
+	port_unlock(p);
+	ps_wait_sleep(&nap);
+	return -EAGAIN;
+}
+
+static int fetch_demand(struct inject_heap *h, struct port *p, struct fault *f, uint64_t now)
+{
 	struct waiter w = {.donor = -1};
 	uint32_t word;
 	struct op *op = NULL;
-	struct ps_wait nap;
 	int frame, r = -EAGAIN;
 
 	lock_take(&p->lock);
-	port_poll(p, now);
-	word = page_load(h, page);
+	p->faults++;
+	if (p->in_flight)
+		port_poll(p, now);
+	word = page_load(h, f->page);
 	if (page_state(word) != PG_ABSENT)
 		goto out;
 	op = op_get(p);
@@ -239,30 +310,27 @@ static int fetch_demand(struct inject_heap *h, struct port *p, uint32_t page, in
 	if (frame < 0) {
 		if (op)
 			op_put(p, op);
-		if (!p->in_flight)
-			out_flush(p, now);
-		ps_wait_for(p->ps, NAP_NS, &nap);
-		port_unlock(p);
-		ps_wait_sleep(&nap);
-		return -EAGAIN;
+		return frame_await(p, now);
 	}
-	if (!page_claim(h, page, word, page_word(PG_FETCH, word & PG_KEEP, p->index))) {
+	if (!page_claim(h, f->page, word, fetch_word(p, op, word & PG_KEEP))) {
 		frame_put(p, (unsigned)frame, true);
 		op_put(p, op);
 		goto out;
 	}
-	if (!ps_page_hash(h->volume, page))
+	if (!ps_page_hash(h->volume, f->page))
 		COUNT(h, faults_zero, 1);
 	atomic_fetch_add(&h->cache.resident, 1);
-	op->page[0] = page;
+	op->page[0] = f->page;
 	op->frame[0] = (uint16_t)frame;
 	op->count = 1;
 	op->waiter = &w;
+	op->protect = !f->write && !area_is_written(h, f->page);
+	area_count(h, f->page, f->write ? 16 : -2);
 	op_fetch(p, op, now);
-	prefetch(p, page, now);
-	make_room(p, now);
+	prefetch(p, PREFETCH_MISS, f, now);
+	make_room(p, f->page, now);
 	r = fetch_await(p, &w);
-	*donor = w.donor;
+	f->donor = w.donor;
 out:
 	port_unlock(p);
 	return r;
@@ -295,25 +363,64 @@ out:
 	port_unlock(p);
 	if (!r) {
 		lock_take(&mine->lock);
-		make_room(mine, clock_ns());
+		make_room(mine, page, clock_ns());
 		port_unlock(mine);
 	}
 	return r;
 }
 
-/* The page is on its way for somebody else, or was asked ahead: ask on ahead, then wait. */
-static void join_fetch(struct inject_heap *h, struct port *p, uint32_t page, uint32_t word)
+/* The page is on its way, for somebody else or asked ahead: ask on ahead, then take it in. */
+static void join_fetch(struct inject_heap *h, const struct fault *f, uint32_t word, uint64_t now)
 {
-	uint64_t now = clock_ns();
+	struct port *p = h->port[page_where(word) / PORT_OPS];
+	struct op *op = fetch_of(p, word);
+	enum prefetch_event e;
 
 	COUNT(h, faults_shared, 1);
 	lock_take(&p->lock);
-	if (page_load(h, page) == word) {
-		prefetch(p, page, now);
-		make_room(p, now);
+	p->faults++;
+	port_poll(p, now);
+	/* Still the same request: a word says where, not when. */
+	if (page_load(h, f->page) == word && op->ahead) {
+		e = op->arrived ? PREFETCH_FIRST : PREFETCH_LATE;
+		if (!op->arrived)
+			COUNT(h, prefetch_late, 1);
+		prefetch(p, e, f, now);
+		if (page_load(h, f->page) == word)
+			fetch_want(p, word);
+		make_room(p, f->page, now);
 	}
 	port_unlock(p);
-	page_settle(h, page, word);
+	page_settle(h, f->page, word);
+}
+
+/*
+ * The page is mapped and faulted: it is written for the first time since it came, or somebody else
+ * has mapped it meanwhile, or it is still write-protected by an eviction that gave up.
+ */
+static int fault_mapped(struct inject_heap *h, struct port *p, const struct fault *f, uint32_t word)
+{
+	int r = -EAGAIN;
+
+	if (word & PG_WRITING || (word & PG_PROT && !f->write)) {
+		if (h->mode == INJECT_MODE_HANDLER)
+			uffd_wake(h->uffd, page_address(h, f->page), PAGE);
+		return 0;
+	}
+	/* Owned: by the time we unprotect, it might be another arrival of the page. The port's
+	 * lock keeps forks out. */
+	lock_take(&p->lock);
+	if (page_claim(h, f->page, word, page_word(PG_TAKING, word & PG_KEEP, 0))) {
+		uffd_protect(h->uffd, page_address(h, f->page), PAGE, false);
+		page_become(h, f->page, PG_LOCAL, 0, 0);
+		if (word & PG_PROT) {
+			COUNT(h, faults_write, 1);
+			area_count(h, f->page, 24);
+		}
+		r = 0;
+	}
+	port_unlock(p);
+	return r;
 }
 
 static void count_fault(struct inject_heap *h, uint64_t start)
@@ -326,47 +433,47 @@ static void count_fault(struct inject_heap *h, uint64_t start)
 	COUNT(h, latency[bucket < 32 ? bucket : 31], 1);
 }
 
-int fault_resolve(struct inject_heap *h, unsigned port, uint32_t page, int *donor)
+int fault_resolve(struct inject_heap *h, unsigned port, struct fault *f)
 {
 	struct port *p = h->port[port];
 	uint64_t start = clock_ns();
 	bool waited = false;
 	int r;
 
-	*donor = -1;
+	f->donor = -1;
 	for (;;) {
-		uint32_t word = page_load(h, page);
+		uint32_t word = page_load(h, f->page);
 
 		switch (page_state(word)) {
 		case PG_UNUSED:
 			return -EFAULT;
 		case PG_LOCAL:
-			/* Somebody was faster; or it was write-protected by an eviction that gave
-			 * up. Unprotecting wakes whoever waits. */
-			if (!waited) {
-				uffd_protect(h->uffd, page_address(h, page), PAGE, false);
-				return 0;
-			}
-			count_fault(h, start);
+			/* Once mapped it can be written to, and fault, before its word says so. */
+			r = !waited || (f->write && word & PG_PROT) ? fault_mapped(h, p, f, word)
+								    : 0;
+			if (r)
+				break;
+			if (waited)
+				count_fault(h, start);
 			return 0;
 		case PG_ABSENT:
+			r = fetch_demand(h, p, f, waited ? clock_ns() : start);
 			waited = true;
-			r = fetch_demand(h, p, page, donor);
 			break;
 		case PG_STAGED:
 			waited = true;
-			r = steal_staged(h, p, page, word);
+			r = steal_staged(h, p, f->page, word);
 			break;
 		case PG_FETCH:
 			if (!waited)
-				join_fetch(h, p, page, word);
+				join_fetch(h, f, word, start);
 			else
-				page_settle(h, page, word);
+				page_settle(h, f->page, word);
 			waited = true;
 			r = -EAGAIN;
 			break;
 		case PG_TAKING:
-			page_settle(h, page, word);
+			page_settle(h, f->page, word);
 			r = -EAGAIN;
 			break;
 		default:

@@ -32,6 +32,8 @@ static void port_drain(struct port *p)
 			ps_wait(p->ps, NSEC_PER_MSEC);
 		now = clock_ns();
 	}
+	while (p->arrived)
+		window_install(p, p->arrived);
 }
 
 int heap_quiesce(struct inject_heap *h)
@@ -127,9 +129,15 @@ void fork_parent(void)
 /* The parent's handlers, locks and staging are not ours. */
 static int child_one(struct inject_heap *h)
 {
+	uint32_t high = atomic_load(&h->high);
+
 	dont_fork(h);
 	h->forked = true;
 	h->snapshot = false;
+	/* Write protection is the parent's userfaultfd's. */
+	for (uint32_t i = 0; i < high; i++)
+		if (page_load(h, i) & PG_PROT)
+			page_flag(h, i, 0, PG_PROT);
 	for (unsigned i = 0; i < h->ports; i++) {
 		struct port *p = h->port[i];
 

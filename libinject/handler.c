@@ -85,7 +85,11 @@ static void handle(struct inject_heap *h, unsigned index, const struct uffd_msg 
 {
 	unsigned char *at = (unsigned char *)(uintptr_t)m->arg.pagefault.address;
 	uint32_t thread = m->arg.pagefault.feat.ptid, first = 0;
-	int donor, r;
+	struct fault f = {
+		.thread = thread,
+		.write = m->arg.pagefault.flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP),
+	};
+	int r;
 
 	if (m->event != UFFD_EVENT_PAGEFAULT)
 		return;
@@ -99,11 +103,12 @@ static void handle(struct inject_heap *h, unsigned index, const struct uffd_msg 
 		return;
 	if (!atomic_compare_exchange_strong(&h->first_thread, &first, thread) && first != thread)
 		atomic_store_explicit(&h->crowded, true, memory_order_relaxed);
-	r = fault_resolve(h, index, page_of(h, at), &donor);
+	f.page = page_of(h, at);
+	r = fault_resolve(h, index, &f);
 	if (r == -EFAULT)
 		unused_touched(h, (pid_t)thread, at);
 	else if (r)
-		heap_failure(h, at, r, donor);
+		heap_failure(h, at, r, f.donor);
 	else
 		thread_served(h, (pid_t)thread);
 }

@@ -137,6 +137,7 @@ static int port_create(struct inject_heap *h, unsigned index)
 		return err_fail(-ENOMEM, "no memory for a port");
 	p->index = index;
 	p->heap = h;
+	p->arrived_end = &p->arrived;
 	for (unsigned i = 0; i < PORT_OPS; i++)
 		op_put(p, &p->ops[i]);
 	h->port[index] = p;
@@ -146,9 +147,10 @@ static int port_create(struct inject_heap *h, unsigned index)
 static int tables_create(struct inject_heap *h)
 {
 	h->word = mem_map((size_t)h->pages * sizeof *h->word);
+	h->writes = mem_map(((size_t)h->pages >> AREA_SHIFT) + 1);
 	h->pins = mem_map((size_t)h->pages * sizeof *h->pins);
 	h->extent = mem_map((size_t)h->pages * sizeof *h->extent);
-	if (!h->word || !h->pins || !h->extent || residency_init(&h->res, h->pages) ||
+	if (!h->word || !h->writes || !h->pins || !h->extent || residency_init(&h->res, h->pages) ||
 	    ranges_init(&h->ranges, h->pages))
 		return err_fail(-ENOMEM, "no address space for the tables of a heap");
 	for (unsigned i = 0; i < h->ports; i++)
@@ -276,6 +278,7 @@ static void heap_destroy(struct inject_heap *h)
 	if (h->base)
 		munmap(h->base, bytes);
 	mem_unmap(h->word, (size_t)h->pages * sizeof *h->word);
+	mem_unmap(h->writes, ((size_t)h->pages >> AREA_SHIFT) + 1);
 	mem_unmap(h->pins, (size_t)h->pages * sizeof *h->pins);
 	mem_unmap(h->extent, (size_t)h->pages * sizeof *h->extent);
 	residency_free(&h->res);

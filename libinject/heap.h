@@ -31,8 +31,10 @@
 #define PORT_FRAMES   (TRAYS * TRAY_FRAMES)
 #define PORT_OPS      64u
 #define MAX_PORTS     64u
+#define MAX_WASTED    4u
 #define NO_PAGE       UINT32_MAX
 #define MIN_LOCAL_PAGES 16
+#define AREA_SHIFT    8
 #define MAX_STRAYS      16u
 
 /* --- a page's word --- */
@@ -40,12 +42,13 @@
 enum page_state {
 	PG_UNUSED, /* not allocated: touching it is a bug of the program */
 	PG_ABSENT, /* at the donors, or zeros */
-	PG_FETCH,  /* on its way in; where: the port */
+	PG_FETCH,  /* on its way in, or in staging till somebody wants it; where: the request */
 	PG_LOCAL,  /* mapped; with PG_WRITING also on its way out; where: the frame */
 	PG_TAKING, /* being taken out, or changed by its owner: wait */
 	PG_STAGED, /* taken out, its bytes are in a staging frame; where: the frame */
 };
 #define PG_STATE    0x07u
+#define PG_PROT     0x08u /* local, mapped write-protected: its bytes are the stored ones */
 #define PG_WRITING  0x20u /* local again while its last write is in flight */
 #define PG_RANDOM   0x40u /* advised: never prefetch from here */
 #define PG_KEEP     PG_RANDOM /* flags that outlive a change of state */
@@ -82,7 +85,11 @@ struct waiter {
 
 enum op_kind { OP_FREE, OP_FETCH, OP_OUT };
 
-/* A request in flight: up to a tray of pages, all frames of one tray. */
+/*
+ * A request in flight: up to a tray of pages, all frames of one tray. One that was asked ahead is
+ * installed when any of its pages is touched, all of it at once: so a scan faults once a window,
+ * whoever takes the answer in, and the touch tells that the window was of use.
+ */
 struct op {
 	struct ps_batch batch;
 	struct ps_vec vec[TRAY_FRAMES];
@@ -91,8 +98,13 @@ struct op {
 	uint16_t frame[TRAY_FRAMES]; /* of the port */
 	unsigned count;
 	enum op_kind kind;
+	bool ahead;    /* nobody waits for it yet */
+	bool wanted;   /* ahead, but to be installed as soon as it is there */
+	bool arrived;  /* ahead, in staging */
+	bool protect;  /* install write-protected */
+	uint64_t age;  /* the port's faults when it arrived */
 	struct waiter *waiter;
-	struct op *next_free;
+	struct op *next; /* free, or arrived before */
 };
 
 struct port {
@@ -105,6 +117,10 @@ struct port {
 	uint32_t frame_op[PORT_FRAMES]; /* STAGED frames: index in ops * TRAY_FRAMES + item */
 	struct op ops[PORT_OPS];
 	struct op *free_ops;
+	struct op *arrived, **arrived_end; /* oldest first */
+	uint64_t faults;
+	uint32_t wasted[MAX_WASTED]; /* first pages of windows thrown away, not told yet */
+	unsigned wasted_count;
 	struct op *out;       /* being filled with evicted pages, not sent yet */
 	unsigned out_next;    /* next frame of its tray */
 	unsigned out_tray;
@@ -117,6 +133,7 @@ struct port {
 
 struct cache {
 	_Atomic int64_t resident; /* local, or claimed to become so */
+	_Atomic int64_t ahead;    /* of them asked ahead and not installed yet */
 	_Atomic int64_t limit;
 	_Atomic int64_t pinned;
 };
@@ -136,8 +153,9 @@ struct ranges {
 
 /* --- counters: relaxed atomics, for people --- */
 #define HEAP_COUNTERS(X)                                                                           \
-	X(faults) X(faults_zero) X(faults_staged) X(faults_shared) X(pages_in) X(pages_out)        \
-	X(pages_clean) X(prefetched) X(prefetch_hits) X(fault_ns)
+	X(faults) X(faults_zero) X(faults_staged) X(faults_shared) X(faults_write) X(pages_in)     \
+	X(pages_out) X(pages_clean) X(prefetched) X(prefetch_hits) X(prefetch_late)                \
+	X(prefetch_wasted) X(fault_ns)
 struct counters {
 #define X(name) _Atomic uint64_t name;
 	HEAP_COUNTERS(X)
@@ -164,6 +182,8 @@ struct inject_heap {
 	unsigned char *base;
 	uint32_t pages;
 	_Atomic uint32_t *word; /* a page's word */
+	_Atomic uint8_t *writes; /* how much of late was written, by areas of 1 << AREA_SHIFT pages */
+	_Atomic uint32_t high;  /* pages from here on were never allocated */
 	uint16_t *pins;
 	uint32_t *extent; /* first page of an inject_alloc(): its pages */
 	int uffd, dev_fd;
@@ -257,24 +277,39 @@ void out_flush(struct port *p, uint64_t now);
 /* Takes answers in: installs pages, ends writes. Returns how many requests ended. */
 unsigned port_poll(struct port *p, uint64_t now);
 
+/* A window asked ahead that has arrived: its pages become local. */
+void window_install(struct port *p, struct op *op);
+/* Throws the oldest arrived window away if it has waited for long, or any if force is set. */
+bool window_drop(struct port *p, bool force);
+
 /* evict.c; p's lock held. Takes up to `most` pages out; returns how many. 0: all frames are busy, or
  * nothing can be evicted. */
 unsigned evict(struct port *p, unsigned most, uint64_t now);
 /* p's lock held: forgets a staged page that was not sent; false: it is in flight. */
 bool out_forget(struct port *p, uint32_t page);
+/* Was much of the page's neighbourhood written of late? Then write-protecting does not pay. */
+bool area_is_written(const struct inject_heap *h, uint32_t page);
+void area_count(struct inject_heap *h, uint32_t page, int written);
 
-/* fault.c: makes a page local, through this port. 0; -EFAULT: not allocated; else why not, and the
- * donor's index or -1. Takes ports' locks. */
-int fault_resolve(struct inject_heap *h, unsigned port, uint32_t page, int *donor);
+struct fault {
+	uint32_t page;
+	uint32_t thread; /* who, 0: nobody in particular */
+	bool write;
+	int donor;       /* answer: the index of the one that failed, or -1 */
+};
+/* fault.c: makes a page local, through this port, and writable if that is wanted. 0; -EFAULT: not
+ * allocated; else why not. Takes ports' locks. */
+int fault_resolve(struct inject_heap *h, unsigned port, struct fault *f);
 /* Waits until the page's word is another one, driving the port that has it in flight. */
 void page_settle(struct inject_heap *h, uint32_t page, uint32_t word);
 /* Tells the program, or ends it. */
 void heap_failure(struct inject_heap *h, const void *address, int error, int donor);
-/* Evicts until the local cache is within its limit. p's lock held, dropped while frames are waited
- * for. */
-void make_room(struct port *p, uint64_t now);
-/* Fetches ahead: claims what it can of a run. p's lock held. Returns pages asked. */
-unsigned fetch_ahead(struct port *p, const struct prefetch_run *run, uint64_t now);
+/* Evicts until the local cache is within its limit, for `page`. p's lock held, dropped while frames
+ * are waited for. */
+void make_room(struct port *p, uint32_t page, uint64_t now);
+/* Fetches ahead: claims what it can of a run. p's lock held. Returns pages asked. eager: it becomes
+ * local when it arrives, not when it is touched. */
+unsigned fetch_ahead(struct port *p, const struct prefetch_run *run, bool eager, uint64_t now);
 
 /* ranges.c */
 int ranges_init(struct ranges *r, uint32_t pages);

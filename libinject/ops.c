@@ -8,22 +8,26 @@
 #include <assert.h>
 #include <errno.h>
 
+/* Faults of its port that an untouched window may sit out before it makes room for a new one. */
+#define WINDOW_PATIENCE 64u
+
 struct op *op_get(struct port *p)
 {
 	struct op *op = p->free_ops;
 
 	if (!op)
 		return NULL;
-	p->free_ops = op->next_free;
+	p->free_ops = op->next;
 	op->count = 0;
 	op->waiter = NULL;
+	op->ahead = op->wanted = op->arrived = op->protect = false;
 	return op;
 }
 
 void op_put(struct port *p, struct op *op)
 {
 	op->kind = OP_FREE;
-	op->next_free = p->free_ops;
+	op->next = p->free_ops;
 	p->free_ops = op;
 }
 
@@ -60,7 +64,7 @@ static void op_vectors(struct port *p, struct op *op)
 static void pages_installed(struct port *p, const struct op *op, unsigned first, unsigned count)
 {
 	for (unsigned i = first; i < first + count; i++)
-		page_become(p->heap, op->page[i], PG_LOCAL, 0, 0);
+		page_become(p->heap, op->page[i], PG_LOCAL, op->protect ? PG_PROT : 0, 0);
 	residency_add(&p->heap->res, op->page + first, count,
 		      op->waiter ? RESIDENCY_DEMAND : RESIDENCY_AHEAD);
 }
@@ -80,7 +84,8 @@ static int install_copies(struct port *p, struct op *op, unsigned first, unsigne
 	for (unsigned i = first; i < first + count; i++) {
 		unsigned char *to = page_address(h, op->page[i]);
 		size_t done;
-		int r = uffd_copy(h->uffd, to, frame_address(p, op->frame[i]), PAGE, &done);
+		int r = (op->protect ? uffd_copy_protected : uffd_copy)(
+			h->uffd, to, frame_address(p, op->frame[i]), PAGE, &done);
 
 		if (r) {
 			/* The program unmapped it behind our back, or is about to exit. */
@@ -104,7 +109,7 @@ static int install_run(struct port *p, struct op *op, unsigned first, unsigned c
 	unsigned moved;
 
 	/* With several threads each single unmapping of a frame interrupts the other cores. */
-	if (h->caps.move && (count >= 4 || !atomic_load_explicit(&h->crowded, memory_order_relaxed)))
+	if (h->caps.move && !op->protect && (count >= 4 || !atomic_load_explicit(&h->crowded, memory_order_relaxed)))
 		uffd_move(h->uffd, page_address(h, op->page[first]),
 			  frame_address(p, op->frame[first]), count * PAGE, &done);
 	moved = (unsigned)(done / PAGE);
@@ -114,12 +119,11 @@ static int install_run(struct port *p, struct op *op, unsigned first, unsigned c
 	return moved < count ? install_copies(p, op, first + moved, count - moved) : 0;
 }
 
-static void fetch_done(struct port *p, struct op *op)
+static void fetch_install(struct port *p, struct op *op)
 {
-	struct inject_heap *h = p->heap;
-	int status = op->batch.status;
-
-	for (unsigned i = 0; !status && i < op->count;) {
+	if (op->ahead)
+		atomic_fetch_sub(&p->heap->cache.ahead, op->count);
+	for (unsigned i = 0; i < op->count;) {
 		unsigned n = 1;
 		int r;
 
@@ -131,13 +135,64 @@ static void fetch_done(struct port *p, struct op *op)
 			op->waiter->status = r;
 		i += n;
 	}
+	COUNT(p->heap, pages_in, op->count);
+}
+
+static void fetch_forget(struct port *p, struct op *op)
+{
+	if (op->ahead)
+		atomic_fetch_sub(&p->heap->cache.ahead, op->count);
+	for (unsigned i = 0; i < op->count; i++) {
+		page_given_up(p->heap, op->page[i]);
+		frame_put(p, op->frame[i], true);
+	}
+}
+
+void window_install(struct port *p, struct op *op)
+{
+	struct op **at = &p->arrived;
+
+	while (*at != op)
+		at = &(*at)->next;
+	*at = op->next;
+	if (!*at)
+		p->arrived_end = at;
+	fetch_install(p, op);
+	op_put(p, op);
+}
+
+bool window_drop(struct port *p, bool force)
+{
+	struct op *op = p->arrived;
+
+	if (!op || (!force && p->faults - op->age < WINDOW_PATIENCE))
+		return false;
+	p->arrived = op->next;
+	if (!p->arrived)
+		p->arrived_end = &p->arrived;
+	if (p->wasted_count < MAX_WASTED)
+		p->wasted[p->wasted_count++] = op->page[0];
+	COUNT(p->heap, prefetch_wasted, op->count);
+	fetch_forget(p, op);
+	op_put(p, op);
+	return true;
+}
+
+static void fetch_done(struct port *p, struct op *op)
+{
+	int status = op->batch.status;
+
 	if (status) {
-		for (unsigned i = 0; i < op->count; i++) {
-			page_given_up(h, op->page[i]);
-			frame_put(p, op->frame[i], true);
-		}
+		fetch_forget(p, op);
+	} else if (op->ahead && !op->wanted) {
+		op->arrived = true;
+		op->age = p->faults;
+		op->next = NULL;
+		*p->arrived_end = op;
+		p->arrived_end = &op->next;
+		return;
 	} else {
-		COUNT(h, pages_in, op->count);
+		fetch_install(p, op);
 	}
 	if (op->waiter) {
 		if (status)

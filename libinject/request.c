@@ -63,6 +63,8 @@ static int do_take(struct inject_heap *h, uint32_t page, uint32_t count)
 	}
 	for (uint32_t i = page; i < page + count; i++)
 		page_become(h, i, PG_ABSENT, 0, 0);
+	if (atomic_load(&h->high) < page + count)
+		atomic_store(&h->high, page + count);
 	atomic_fetch_add(&h->ranges.allocated, count);
 	heap_limit_update(h);
 	return 0;
@@ -146,8 +148,9 @@ static int do_advise(struct inject_heap *h, struct request *rq, unsigned port)
 	     i += TRAY_FRAMES) {
 		uint32_t n = rq->count - i < TRAY_FRAMES ? rq->count - i : TRAY_FRAMES;
 
-		fetch_ahead(p, &(struct prefetch_run){rq->page + i, 1, n, 0}, clock_ns());
-		make_room(p, clock_ns());
+		fetch_ahead(p, &(struct prefetch_run){.page = rq->page + i, .stride = 1, .count = n},
+			    true, clock_ns());
+		make_room(p, rq->page + i, clock_ns());
 	}
 	lock_drop(&p->lock);
 	return 0;
@@ -180,10 +183,13 @@ static int pin_page(struct inject_heap *h, unsigned port, uint32_t page, int *do
 		pin_drop(h, page);
 		return -ENOSPC;
 	}
-	/* From here on an eviction sees the pin; one that did not is seen as a state. */
-	while (page_state(page_load(h, page)) != PG_LOCAL) {
-		int r = fault_resolve(h, port, page, donor);
+	/* From here on an eviction sees the pin; one that did not is seen as a state. The kernel must
+	 * be able to write to it. */
+	while ((page_load(h, page) & (PG_STATE | PG_PROT)) != PG_LOCAL) {
+		struct fault f = {.page = page, .write = true};
+		int r = fault_resolve(h, port, &f);
 
+		*donor = f.donor;
 		if (r) {
 			pin_drop(h, page);
 			return r;

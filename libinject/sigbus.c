@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <ucontext.h>
 
 static struct sigaction previous;
 static _Atomic uint32_t threads_seen;
@@ -37,22 +38,40 @@ static void pass_on(int signal, siginfo_t *info, void *context)
 	}
 }
 
+/* Was it a write? Where the processor's word is not known, a write is assumed. */
+static bool is_write(const void *context)
+{
+#if defined(__x86_64__)
+	const ucontext_t *u = context;
+
+	return u->uc_mcontext.gregs[REG_ERR] & 2;
+#else
+	(void)context;
+	return true;
+#endif
+}
+
 static void on_sigbus(int signal, siginfo_t *info, void *context)
 {
 	struct inject_heap *h = heap_of(info->si_addr);
-	int saved = errno, donor, r = -EFAULT;
-	uint32_t thread, first = 0;
+	int saved = errno, r = -EFAULT;
+	uint32_t first = 0;
+	struct fault f;
 
 	if (h) {
 		unsigned port = thread_port(h);
 
-		thread = thread_number;
-		if (!atomic_compare_exchange_strong(&h->first_thread, &first, thread) &&
-		    first != thread)
+		f = (struct fault){
+			.page = page_of(h, info->si_addr),
+			.thread = thread_number,
+			.write = is_write(context),
+		};
+		if (!atomic_compare_exchange_strong(&h->first_thread, &first, f.thread) &&
+		    first != f.thread)
 			atomic_store_explicit(&h->crowded, true, memory_order_relaxed);
-		r = fault_resolve(h, port, page_of(h, info->si_addr), &donor);
+		r = fault_resolve(h, port, &f);
 		if (r && r != -EFAULT)
-			heap_failure(h, info->si_addr, r, donor);
+			heap_failure(h, info->si_addr, r, f.donor);
 	}
 	if (r)
 		pass_on(signal, info, context);

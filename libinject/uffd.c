@@ -109,7 +109,7 @@ int uffd_unregister(int fd, void *p, size_t bytes)
 	return (int)uffd_ioctl(fd, UFFDIO_UNREGISTER, &range);
 }
 
-int uffd_copy(int fd, void *to, const void *from, size_t bytes, size_t *done)
+static int copy(int fd, void *to, const void *from, size_t bytes, uint64_t mode, size_t *done)
 {
 	unsigned tries = 0;
 
@@ -118,6 +118,7 @@ int uffd_copy(int fd, void *to, const void *from, size_t bytes, size_t *done)
 			.dst = (uintptr_t)to + *done,
 			.src = (uintptr_t)from + *done,
 			.len = bytes - *done,
+			.mode = mode,
 		};
 		int r = (int)uffd_ioctl(fd, UFFDIO_COPY, &c);
 
@@ -129,6 +130,16 @@ int uffd_copy(int fd, void *to, const void *from, size_t bytes, size_t *done)
 			return r;
 	}
 	return 0;
+}
+
+int uffd_copy(int fd, void *to, const void *from, size_t bytes, size_t *done)
+{
+	return copy(fd, to, from, bytes, 0, done);
+}
+
+int uffd_copy_protected(int fd, void *to, const void *from, size_t bytes, size_t *done)
+{
+	return copy(fd, to, from, bytes, UFFDIO_COPY_MODE_WP, done);
 }
 
 int uffd_move(int fd, void *to, void *from, size_t bytes, size_t *done)

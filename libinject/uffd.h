@@ -33,6 +33,8 @@ int uffd_unregister(int fd, void *p, size_t bytes);
  * error. They go on after EAGAIN, but not for ever: -EAGAIN when nothing moved many times in a row.
  */
 int uffd_copy(int fd, void *to, const void *from, size_t bytes, size_t *done);
+/* The same, and write-protected from the first moment. */
+int uffd_copy_protected(int fd, void *to, const void *from, size_t bytes, size_t *done);
 int uffd_move(int fd, void *to, void *from, size_t bytes, size_t *done);
 int uffd_protect(int fd, void *p, size_t bytes, bool on);
 /* One page of zeros. */

@@ -120,11 +120,14 @@ struct inject_stats {
 	uint64_t faults_zero;      /* first touches */
 	uint64_t faults_staged;    /* came back from the write-back staging */
 	uint64_t faults_shared;    /* another thread's fetch served it */
+	uint64_t faults_write;     /* first writes to pages that had come for reading */
 	uint64_t pages_in;         /* fetched: on demand and ahead */
 	uint64_t pages_out;        /* written back */
 	uint64_t pages_clean;      /* evicted without a write */
 	uint64_t prefetched;       /* pages asked ahead */
 	uint64_t prefetch_hits;    /* of them, reached by the stream they were asked for */
+	uint64_t prefetch_late;    /* windows that were wanted before they had come */
+	uint64_t prefetch_wasted;  /* pages thrown away untouched */
 	uint64_t bytes_in, bytes_out;
 	uint64_t fault_ns;         /* time in fault handling */
 	uint64_t latency_ns[32];   /* histogram of faults: [i] counts 2^i..2^(i+1) ns */
