@@ -20,8 +20,9 @@
 
 struct bench_options {
 	uint64_t size_bytes;
-	struct opt_share local;
-	const char *transport; /* "tcp", "unix", "shm", or "local" for plain memory */
+	const char *locals;     /* "25%" or "10%,256M": measured one after the other */
+	struct opt_share local; /* the one measured now */
+	const char *transport;  /* "tcp", "unix", "shm", or "local" for plain memory */
 	uint64_t donors;
 	struct opt_list donor; /* addresses of donors that run already */
 	uint64_t threads;
@@ -29,9 +30,12 @@ struct bench_options {
 	uint64_t window_pages;
 	const char *mode; /* "sigbus" or "handler" */
 	uint64_t runs;
-	uint64_t touches; /* of random, timed */
-	uint64_t steps;   /* of stencil */
-	bool write;
+	uint64_t touches;    /* of random, zipf and chase, timed; 0: the workload's own number */
+	uint64_t steps;      /* of stencil, spmv and turn */
+	uint64_t block;      /* of transpose, elements a side; 0: naive */
+	uint64_t node_bytes; /* of chase */
+	uint64_t write_percent;
+	bool write; /* write_percent is 100 */
 	bool same_core;
 	bool no_floor;
 	bool json;
@@ -111,6 +115,8 @@ unsigned page_probe(uint64_t number);
 /* The i-th of a fixed random order of 0..n-1, each once; without a pattern a prefetcher could see.
  */
 uint64_t page_shuffle(uint64_t i, uint64_t n);
+/* A random number that follows from x; a bijection. */
+uint64_t page_mix(uint64_t x);
 
 /* --- workloads --- */
 
@@ -125,8 +131,21 @@ struct work {
 
 	/* said by run() */
 	uint64_t done_pages; /* what the time is divided by */
-	uint32_t *sample_ns; /* each touch's time if the workload takes it; the runner frees it */
+	/* Share of them that no cache of this size could have had; 0: all. Scales the floor. */
+	double misses;
+	uint32_t *sample_ns; /* each touch's time if the workload takes it; work_alloc()ed */
 	size_t samples;
+	/* Touches of the timed part, and what an exact LRU of the cache's size would have found
+	 * of them, if hits mean something; else 0. */
+	uint64_t touches;
+	double lru_hit_ratio;
+	void *priv; /* the workload's */
+
+	/* work_alloc() */
+	struct {
+		void *p;
+		size_t bytes;
+	} own[4];
 
 	unsigned char *written; /* pages changed since the fill; the runner's */
 	uint64_t bad;           /* 1 + a page with wrong contents, or 0 */
@@ -135,8 +154,11 @@ struct work {
 struct workload {
 	const char *name;
 	const char *summary;
-	/* Its floor is the same work on plain memory; else the raw path of a page. */
+	/* Its floor is the same work on plain memory; else the raw path of a page: a single one, or
+	 * its share of a window. */
 	bool floor_is_plain;
+	bool single;
+	bool writes; /* heeds --write-percent */
 	/* Bytes it really uses of a wanted size; 0: too small. */
 	uint64_t (*shape)(uint64_t size_bytes);
 	int (*fill)(struct work *w);
@@ -147,13 +169,23 @@ struct workload {
 };
 const struct workload *workload_find(const char *name); /* NULL: unknown */
 const struct workload *workload_at(unsigned i);         /* NULL: past the end */
-extern const struct workload workload_seq, workload_random, workload_transpose, workload_stencil;
+extern const struct workload workload_seq, workload_random, workload_transpose, workload_stencil,
+	workload_zipf, workload_chase, workload_join, workload_sort, workload_spmv, workload_bfs,
+	workload_scans, workload_turn;
 
 /* Whole pages carry page_fill(): what seq and random begin and end with. */
 int work_fill_pages(struct work *w);
 int work_check_pages(struct work *w, uint64_t *digest);
 /* Remembers a page with wrong contents; the first one told stays. */
 void work_bad(struct work *w, uint64_t page);
+/* Zeroed, there already, and not counted as the heap's overhead; the runner frees it. [text] */
+int work_alloc(struct work *w, size_t bytes, void *ret);
+/* Reads a word of the page and compares it, or marks the page, in --write-percent of the turns. */
+void work_touch(struct work *w, uint64_t page, uint64_t turn);
+/* Whether the turn is one of those that write. */
+bool work_writes(const struct work *w, uint64_t turn);
+/* A page's worth of passing in front of what is timed, so that the cache is full of clean pages. */
+uint64_t work_warm_pages(const struct work *w);
 
 /* --- team.c: fn(w, t) for t < w->threads, thread t pinned to CPU t, with one in place --- */
 
@@ -212,7 +244,14 @@ struct bench_result {
 	double p50_us, p99_us;
 	double floor_us; /* 0: none */
 	double ratio;
-	const char *floor_kind;    /* "raw path", "plain memory", NULL */
+	const char *floor_kind; /* "raw path", "plain memory", NULL */
+	unsigned write_percent;
+	double misses;                   /* of a work; 1: all */
+	bool hits_known, overhead_known; /* else the next ones mean nothing */
+	double hit_ratio, lru_hit_ratio;
+	/* Private memory of the process besides the local cache and what the workload itself took,
+	 * and page tables. */
+	double overhead_bytes, page_table_bytes;
 	struct inject_stats stats; /* of the timed part */
 	uint64_t digest;
 	double factor_tcp, factor_shm; /* a peer's time over that of our heap; 0: none */
@@ -221,7 +260,12 @@ struct bench_result {
 /* The first one prints the table's head, too. */
 void result_print(const struct bench_options *o, const struct bench_result *r);
 
-/* --- runner.c, compare.c --- */
+/* --- sweep.c, runner.c, compare.c --- */
+
+/* Every workload named (or "all", "floors") with every local share asked for. Prints. */
+int sweep_run(const struct bench_options *o, const char *const *word, unsigned words);
+/* The i-th share in o->locals. 1: there is no such. [text] */
+int sweep_local(const struct bench_options *o, unsigned i, struct opt_share *ret);
 
 int runner_run(const struct bench_options *o, const struct workload *w, struct bench_result *ret);
 /* On an area kind of the caller's choice, without floors. */
@@ -235,6 +279,7 @@ int compare_run(const struct bench_options *o, const char *const *names, unsigne
 
 /* --- floor*.c: what the machine can do at best --- */
 
+/* Sizes are those of the workload, so that page tables are as cold as its own. */
 enum floor_wire { FLOOR_TCP, FLOOR_UNIX, FLOOR_SHM };
 
 struct floor_time {
@@ -248,17 +293,22 @@ int floor_trip(enum floor_wire wire, bool one_core, struct floor_time *ret);
 int floor_stream(enum floor_wire wire, bool one_core, struct floor_time *ret);
 
 struct floor_cycle {
-	bool handler;   /* a handler thread on the same core; else SIGBUS, in the thread */
-	bool move;      /* frames move in and out; else COPY and DONTNEED */
-	unsigned batch; /* pages a fault brings and evicts: 1..64 */
+	bool handler; /* a handler thread on the same core; else SIGBUS, in the thread */
+	/* Frames move in and out; else COPY and DONTNEED, single pages 64 at once by
+	 * process_madvise() on oneself. */
+	bool move;
+	unsigned batch; /* pages a fault brings and evicts: 1 or 64 */
+	uint64_t region_pages, cache_pages;
 };
 /* A page's share of fault, eviction and installation, the data being there already. */
 int floor_fault(const struct floor_cycle *c, struct floor_time *ret);
 bool floor_can_move(void);
+/* Whether process_madvise() drops pages of the caller. */
+bool floor_can_drop(void);
 
 int floor_memcpy(bool random, struct floor_time *ret);
 
-/* The floor of seq or random under these options. */
+/* The floor of a workload that has the raw path for it: the lowest of the ways. */
 int floor_path(const struct bench_options *o, const struct workload *w, double *us);
 /* Prints all of them. */
 int floor_all(const struct bench_options *o);

@@ -14,7 +14,8 @@
 static const struct opt table[] = {
 	{DEFINE("size", 's', OPT_SIZE, size_bytes), .arg = "SIZE", .min = 1 << 16,
 	 .help = "memory the workload uses (1G)"},
-	{DEFINE("local", 'l', OPT_SHARE, local), .arg = "SIZE|N%", .help = "local cache (25%)"},
+	{DEFINE("local", 'l', OPT_STRING, locals), .arg = "SIZE|N%",
+	 .help = "local cache, or several, with commas between them (25%)"},
 	{DEFINE("transport", 't', OPT_CHOICE, transport), .arg = "NAME",
 	 .choices = "tcp|unix|shm|local", .help = "tcp, unix, shm, or local: plain memory (tcp)"},
 	{DEFINE("donors", 'n', OPT_NUMBER, donors), .arg = "N", .min = 1, .max = DONORS_MAX,
@@ -24,16 +25,22 @@ static const struct opt table[] = {
 	{DEFINE("threads", 'T', OPT_NUMBER, threads), .arg = "N", .min = 1, .max = 64,
 	 .help = "threads of the workload (1)"},
 	{DEFINE("prefetch", 'p', OPT_STRING, prefetch), .arg = "NAME",
-	 .help = "none, sequential or stride (the heap's default)"},
+	 .help = "none, sequential, stride, majority, replay or auto (the heap's default)"},
 	{DEFINE("window", 'w', OPT_NUMBER, window_pages), .arg = "PAGES", .min = 1, .max = 64,
 	 .help = "prefetched at once (64)"},
 	{DEFINE("mode", 'm', OPT_CHOICE, mode), .arg = "MODE", .choices = "sigbus|handler",
 	 .help = "sigbus: faults are served in the thread; handler: by handler threads (sigbus)"},
-	{DEFINE("write", 'W', OPT_FLAG, write), .help = "seq, random: write to each page"},
+	{DEFINE("write", 'W', OPT_FLAG, write), .help = "the same as --write-percent 100"},
+	{DEFINE("write-percent", 0, OPT_NUMBER, write_percent), .arg = "N", .max = 100,
+	 .help = "seq, random, zipf, scans, turn: touches that write (0)"},
 	{DEFINE("touches", 0, OPT_NUMBER, touches), .arg = "N", .min = 1, .max = 1u << 30,
-	 .help = "random: timed touches (32768)"},
+	 .help = "random, chase: timed touches; zipf: 8 times as many (32768)"},
 	{DEFINE("steps", 0, OPT_NUMBER, steps), .arg = "N", .min = 1, .max = 1u << 20,
-	 .help = "stencil: time steps (3)"},
+	 .help = "stencil, spmv: steps; turn: passes (3)"},
+	{DEFINE("block", 0, OPT_NUMBER, block), .arg = "N", .max = 1u << 16,
+	 .help = "transpose: in blocks of N by N elements (0: row by row)"},
+	{DEFINE("node", 0, OPT_SIZE, node_bytes), .arg = "SIZE", .min = 64, .max = 4096,
+	 .help = "chase: bytes of a node (4K)"},
 	{DEFINE("runs", 'r', OPT_NUMBER, runs), .arg = "N", .min = 1, .max = 64,
 	 .help = "runs; the median is told (3)"},
 	{DEFINE("same-core", 0, OPT_FLAG, same_core), .help = "servers on the client's CPU"},
@@ -45,56 +52,38 @@ static const struct opt table[] = {
 
 static const struct opt_command command = {
 	.name = "infuse bench",
-	.usage = "[OPTIONS] seq|random|transpose|stencil|floors|compare",
+	.usage = "[OPTIONS] WORKLOAD...|all|floors|compare",
 	.summary = "Measures a workload on a heap of remote memory beside what the machine can do.",
 	.table = table,
 	.count = sizeof table / sizeof *table,
 };
 
-static int list_words(const char *given)
+static int run(struct bench_options *o, const char *const *word, unsigned words)
 {
-	char words[200] = "";
-	size_t n = 0;
-
-	for (unsigned i = 0; workload_at(i); i++)
-		n += (size_t)snprintf(words + n, sizeof words - n, "%s, ", workload_at(i)->name);
-	if (!given)
-		return err_fail(-EINVAL, "no workload given: %sfloors or compare", words);
-	return err_fail(-EINVAL, "'%s' is no workload: %sfloors or compare", given, words);
-}
-
-static int run(const struct bench_options *o, char **word, int words)
-{
-	const char *what = word[0];
-	const struct workload *w = workload_find(what);
-	struct bench_result result;
 	int r;
 
-	if (!w && strcmp(what, "floors") && strcmp(what, "compare"))
-		return list_words(what);
-	if (words > 1 && strcmp(what, "compare"))
-		return err_fail(-EINVAL, "one workload at a time, not also '%s'", word[1]);
-	if (!strcmp(what, "floors"))
-		return floor_all(o);
-	if (!strcmp(what, "compare"))
-		return compare_run(o, (const char *const *)word + 1, (unsigned)words - 1);
-	r = runner_run(o, w, &result);
-	if (!r)
-		result_print(o, &result);
-	return r;
+	if (strcmp(word[0], "compare"))
+		return sweep_run(o, word, words);
+	for (unsigned i = 0; !(r = sweep_local(o, i, &o->local)); i++) {
+		r = compare_run(o, word + 1, words - 1);
+		if (r)
+			break;
+	}
+	return r < 0 ? r : 0;
 }
 
 int main(int argc, char **argv)
 {
 	struct bench_options o = {
 		.size_bytes = 1ull << 30,
-		.local = {.percent = 25},
+		.locals = "25%",
 		.transport = "tcp",
 		.donors = 1,
 		.threads = 1,
 		.mode = "sigbus",
 		.runs = 3,
 		.touches = 32768,
+		.node_bytes = BENCH_PAGE,
 		.steps = 3,
 	};
 	int first, r;
@@ -104,11 +93,13 @@ int main(int argc, char **argv)
 		return 0;
 	if (!r)
 		r = cpu_init();
-	if (!r && first == argc)
-		r = list_words(NULL);
+	if (o.write)
+		o.write_percent = 100;
 	child_init();
-	if (!r)
-		r = run(&o, argv + first, argc - first);
+	if (!r && first == argc)
+		r = sweep_run(&o, NULL, 0);
+	else if (!r)
+		r = run(&o, (const char *const *)argv + first, (unsigned)(argc - first));
 	child_exit();
 	if (r) {
 		fprintf(stderr, "infuse bench: %s\n", err_text());

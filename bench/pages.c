@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-static uint64_t mix(uint64_t x)
+uint64_t page_mix(uint64_t x)
 {
 	x ^= x >> 31;
 	x *= 0x7fb5d329728ea185ull;
@@ -19,7 +19,7 @@ static uint64_t mix(uint64_t x)
 
 uint64_t page_word(uint64_t number, unsigned i)
 {
-	return mix(number + 1) + i * 0x9e3779b97f4a7c15ull;
+	return page_mix(number + 1) + i * 0x9e3779b97f4a7c15ull;
 }
 
 uint64_t page_marked(uint64_t number)

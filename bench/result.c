@@ -8,15 +8,28 @@
 
 static void print_head(void)
 {
-	printf("%-10s %-9s %-20s %3s %-8s %-10s %9s %8s %8s %8s %6s %9s %9s %9s %9s %6s %6s\n",
+	printf("%-10s %-9s %-20s %3s %-8s %-10s %9s %8s %8s %8s %6s %9s %9s %9s %9s %5s %5s %6s "
+	       "%6s "
+	       "%6s\n",
 	       "workload", "transport", "variant", "thr", "mode", "prefetch", "us/page", "p50",
-	       "p99", "floor", "ratio", "faults", "in", "out", "hits", "x tcp", "x shm");
+	       "p99", "floor", "ratio", "faults", "in", "out", "hits", "hit%", "lru%", "over%",
+	       "x tcp", "x shm");
 }
 
 static const char *cell(double v, char *buf, size_t len)
 {
 	if (v > 0)
 		snprintf(buf, len, v < 10 ? "%.3f" : "%.1f", v);
+	else
+		snprintf(buf, len, "-");
+	return buf;
+}
+
+/* "-": it means nothing, or was not measured. */
+static const char *percent(bool is_known, double part, uint64_t of, char *buf, size_t len)
+{
+	if (is_known && of)
+		snprintf(buf, len, "%.4g", part * 100 / (double)of);
 	else
 		snprintf(buf, len, "-");
 	return buf;
@@ -29,13 +42,16 @@ static const char *word(const char *s)
 
 static void print_row(const struct bench_result *r)
 {
-	char us[24], p50[24], p99[24], floor[24], ratio[24], tcp[24], shm[24];
+	char us[24], p50[24], p99[24], floor[24], ratio[24], hit[24], lru[24], over[24], tcp[24];
+	char shm[24];
 
 	if (r->skipped) {
 		printf("%-10s %-9s skipped: %s\n", r->workload, r->transport, r->skipped);
 		return;
 	}
-	printf("%-10s %-9s %-20s %3u %-8s %-10s %9s %8s %8s %8s %6s %9llu %9llu %9llu %9llu %6s "
+	printf("%-10s %-9s %-20s %3u %-8s %-10s %9s %8s %8s %8s %6s %9llu %9llu %9llu %9llu %5s "
+	       "%5s "
+	       "%6s %6s "
 	       "%6s\n",
 	       r->workload, word(r->transport), word(r->variant), r->threads, word(r->mode),
 	       word(r->prefetch), cell(r->us_per_page, us, sizeof us),
@@ -43,6 +59,9 @@ static void print_row(const struct bench_result *r)
 	       cell(r->floor_us, floor, sizeof floor), cell(r->ratio, ratio, sizeof ratio),
 	       (unsigned long long)r->stats.faults, (unsigned long long)r->stats.pages_in,
 	       (unsigned long long)r->stats.pages_out, (unsigned long long)r->stats.prefetch_hits,
+	       percent(r->hits_known, r->hit_ratio, 1, hit, sizeof hit),
+	       percent(r->hits_known, r->lru_hit_ratio, 1, lru, sizeof lru),
+	       percent(r->overhead_known, r->overhead_bytes, r->size_bytes, over, sizeof over),
 	       cell(r->factor_tcp, tcp, sizeof tcp), cell(r->factor_shm, shm, sizeof shm));
 }
 
@@ -64,6 +83,17 @@ static struct json_object *positive(double v)
 		return NULL;
 	snprintf(digits, sizeof digits, "%.6g", v);
 	return json_object_new_double_s(v, digits);
+}
+
+/* null: it means nothing, or was not measured. */
+static struct json_object *known(bool is_known, double v, double of)
+{
+	char digits[32];
+
+	if (!is_known || !(of > 0))
+		return NULL;
+	snprintf(digits, sizeof digits, "%.6g", v / of);
+	return json_object_new_double_s(v / of, digits);
 }
 
 static struct json_object *count(uint64_t v)
@@ -97,6 +127,13 @@ static void print_json(const struct bench_result *r)
 	add(o, "factor_tcp", positive(r->factor_tcp));
 	add(o, "factor_shm", positive(r->factor_shm));
 	add(o, "skipped", text(r->skipped));
+	add(o, "write_percent", count(r->write_percent));
+	add(o, "hit_ratio", known(r->hits_known, r->hit_ratio, 1));
+	add(o, "lru_hit_ratio", known(r->hits_known, r->lru_hit_ratio, 1));
+	add(o, "overhead_bytes", known(r->overhead_known, r->overhead_bytes, 1));
+	add(o, "overhead_percent",
+	    known(r->overhead_known, r->overhead_bytes * 100, (double)r->size_bytes));
+	add(o, "page_table_bytes", known(r->overhead_known, r->page_table_bytes, 1));
 	add(o, "faults", count(r->stats.faults));
 	add(o, "faults_zero", count(r->stats.faults_zero));
 	add(o, "faults_staged", count(r->stats.faults_staged));

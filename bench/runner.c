@@ -3,23 +3,81 @@
  * Puts a workload on a kind of memory, several times, and takes the median run. Fill and warm-up
  * are not timed. All contents are checked after each run; one wrong page makes the run an error.
  * The floors are measured before and after, since machines drift.
+ *
+ * What a heap costs besides its cache is read from the kernel: private memory of the process before
+ * the heap is opened and after the timed part.
  */
 #include "bench/bench.h"
 #include "common/clock.h"
 #include "common/error.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define RUNS_MAX    64 /* of --runs */
 #define LOCAL_LEAST (64u * BENCH_PAGE)
 
 uint64_t runner_local_bytes(const struct bench_options *o, uint64_t bytes)
 {
-	uint64_t local = o->local.percent ? bytes / 100 * o->local.percent : o->local.bytes;
+	uint64_t local = o->local.percent ? bytes * o->local.percent / 100 : o->local.bytes;
 
 	return local / BENCH_PAGE * BENCH_PAGE;
+}
+
+/* The sum of the lines of a /proc file that begin with one of two words, in bytes; they say kB. */
+static double proc_bytes(const char *file, const char *word, const char *other)
+{
+	FILE *f = fopen(file, "re");
+	char line[200];
+	double kib = 0, v;
+
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof line, f)) {
+		const char *colon = strchr(line, ':');
+
+		if (colon && sscanf(colon + 1, " %lf kB", &v) == 1 &&
+		    (!strncmp(line, word, strlen(word)) || !strncmp(line, other, strlen(other))))
+			kib += v;
+	}
+	fclose(f);
+	return kib * 1024;
+}
+
+struct footprint {
+	double private_bytes, table_bytes;
+};
+
+static struct footprint footprint(void)
+{
+	return (struct footprint){
+		.private_bytes =
+			proc_bytes("/proc/self/smaps_rollup", "Private_Clean:", "Private_Dirty:"),
+		.table_bytes = proc_bytes("/proc/self/status", "VmPTE:", "VmPTE:"),
+	};
+}
+
+/* What came on top since then, besides the local pages and the workload's own. */
+static void overhead(const struct work *w, const struct area_options *ao,
+		     const struct footprint *before, struct bench_result *ret)
+{
+	const struct footprint now = footprint();
+	double own = 0, local = (double)(ao->local_bytes < w->bytes ? ao->local_bytes : w->bytes);
+
+	if (now.private_bytes < 0 || now.table_bytes < 0 || before->private_bytes < 0)
+		return;
+	for (unsigned i = 0; i < sizeof w->own / sizeof *w->own; i++)
+		own += (double)w->own[i].bytes;
+	ret->overhead_known = true;
+	ret->overhead_bytes = now.private_bytes - before->private_bytes - local - own;
+	if (ret->overhead_bytes < 0)
+		ret->overhead_bytes = 0;
+	ret->page_table_bytes = now.table_bytes - before->table_bytes;
+	if (ret->page_table_bytes < 0)
+		ret->page_table_bytes = 0;
 }
 
 static void subtract(struct inject_stats *a, const struct inject_stats *before)
@@ -70,6 +128,24 @@ static int timed(struct area *a, const struct workload *wl, struct work *w,
 	return 0;
 }
 
+/* Nothing but the result is left of it. */
+static void work_free(struct work *w)
+{
+	for (unsigned i = 0; i < sizeof w->own / sizeof *w->own; i++)
+		if (w->own[i].p)
+			munmap(w->own[i].p, w->own[i].bytes);
+}
+
+/* Hits: touches for which nobody had to wait. */
+static void hits(const struct work *w, struct bench_result *ret)
+{
+	if (!w->touches)
+		return;
+	ret->hits_known = true;
+	ret->hit_ratio = 1 - (double)ret->stats.faults / (double)w->touches;
+	ret->lru_hit_ratio = w->lru_hit_ratio;
+}
+
 static int one_run(const struct bench_options *o, const struct workload *wl,
 		   const struct area_kind *kind, const struct area_options *ao,
 		   struct bench_result *ret)
@@ -81,13 +157,16 @@ static int one_run(const struct bench_options *o, const struct workload *wl,
 		.local_pages = ao->local_bytes / BENCH_PAGE,
 		.threads = (unsigned)o->threads,
 	};
-	struct area a;
-	int r;
+	struct footprint before;
+	struct area a = {0};
+	int r = work_alloc(&w, w.pages, &w.written);
 
-	w.written = calloc(w.pages, 1);
-	if (!w.written)
-		return err_fail(-ENOMEM, "no memory for a byte a page");
+	if (r)
+		return r;
 	cpu_pin(0);
+	before = footprint();
+	/* It is in the figures before; what a workload takes later is not. */
+	w.own[0].bytes = 0;
 	r = area_open(kind, ao, &a);
 	if (!r) {
 		w.mem = a.mem;
@@ -101,12 +180,18 @@ static int one_run(const struct bench_options *o, const struct workload *wl,
 		r = wl->warm(&w);
 	if (!r)
 		r = timed(&a, wl, &w, ret);
+	if (!r && kind == &area_heap)
+		overhead(&w, ao, &before, ret);
 	if (!r)
 		r = wl->check(&w, &ret->digest);
+	if (!r)
+		hits(&w, ret);
+	/* Such a floor is for pages that have to come. */
+	ret->misses = w.misses > 0 ? w.misses : 1;
 	area_close(&a);
 	cpu_unpin();
-	free(w.sample_ns);
-	free(w.written);
+	w.own[0].bytes = w.pages;
+	work_free(&w);
 	return r;
 }
 
@@ -198,7 +283,8 @@ static int with_floor(const struct bench_options *o, const struct workload *w,
 		r = floor_path(o, w, &after);
 	if (r || o->no_floor)
 		return r;
-	ret->floor_us = w->floor_is_plain ? local.us_per_page : before < after ? before : after;
+	ret->floor_us = w->floor_is_plain ? local.us_per_page
+					  : (before < after ? before : after) * ret->misses;
 	ret->floor_kind = w->floor_is_plain ? "plain memory" : "raw path";
 	ret->ratio = ret->us_per_page / ret->floor_us;
 	return 0;
@@ -229,9 +315,11 @@ int runner_run(const struct bench_options *o, const struct workload *w, struct b
 	*ret = (struct bench_result){
 		.workload = w->name,
 		.transport = o->transport,
-		.variant = w->floor_is_plain ? ""
-			   : o->write        ? "write"
-					     : "read",
+		.variant = !w->writes                ? ""
+			   : !o->write_percent       ? "read"
+			   : o->write_percent == 100 ? "write"
+						     : "mixed",
+		.write_percent = w->writes ? (unsigned)o->write_percent : 0,
 		.mode = is_plain ? NULL : o->mode,
 		.prefetch = is_plain ? NULL : o->prefetch,
 		.size_bytes = bytes,

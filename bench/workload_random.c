@@ -6,11 +6,6 @@
  */
 #include "bench/bench.h"
 #include "common/clock.h"
-#include "common/error.h"
-
-#include <errno.h>
-#include <stdlib.h>
-
 
 static uint64_t random_shape(uint64_t size)
 {
@@ -19,15 +14,7 @@ static uint64_t random_shape(uint64_t size)
 
 static void touch(struct work *w, uint64_t i)
 {
-	uint64_t p = page_shuffle(i % w->pages, w->pages);
-	volatile uint64_t *word = (volatile uint64_t *)(void *)(w->mem + p * BENCH_PAGE);
-
-	if (w->o->write) {
-		word[0] = page_marked(p);
-		w->written[p] = 1;
-	} else if (word[page_probe(p)] != page_word(p, page_probe(p))) {
-		work_bad(w, p);
-	}
+	work_touch(w, page_shuffle(i % w->pages, w->pages), i);
 }
 
 static uint64_t warm_touches(const struct work *w)
@@ -60,23 +47,26 @@ static int touch_share(struct work *w, unsigned t)
 
 static int random_run(struct work *w)
 {
-	w->done_pages = w->o->touches;
+	w->done_pages = w->samples;
 	return team_run(w, touch_share);
 }
 
 static int random_fill(struct work *w)
 {
+	int r;
+
 	w->samples = w->o->touches;
-	w->sample_ns = calloc(w->samples, sizeof *w->sample_ns);
-	if (!w->sample_ns)
-		return err_fail(-ENOMEM, "no memory for %llu times",
-				(unsigned long long)w->o->touches);
+	r = work_alloc(w, w->samples * sizeof *w->sample_ns, &w->sample_ns);
+	if (r)
+		return r;
 	return work_fill_pages(w);
 }
 
 const struct workload workload_random = {
 	.name = "random",
-	.summary = "single pages in random order, all of them misses (--write: written)",
+	.summary = "single pages in random order, all of them misses (--write-percent: written)",
+	.single = true,
+	.writes = true,
 	.shape = random_shape,
 	.fill = random_fill,
 	.warm = random_warm,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * B[j][i] = A[i][j], the naive way: A is a scan, B a walk down its columns, one page in many at a
- * time. A stride prefetcher's case. The side is a multiple of 512 doubles, so that a column's
- * elements lie at the same place of their pages, the worst for caches. Elements are checked one by
- * one against what their indices say.
+ * B[j][i] = A[i][j], the naive way or in blocks. Naive: A is a scan, B a walk down its columns, one
+ * page in many at a time. A stride prefetcher's case. The side is a multiple of 512 doubles, so
+ * that a column's elements lie at the same place of their pages, the worst for caches. Elements are
+ * checked one by one against what their indices say.
  */
 #include "bench/bench.h"
 #include "common/error.h"
@@ -62,14 +62,18 @@ static int transpose_fill(struct work *w)
 static int transpose_rows(struct work *w, unsigned t)
 {
 	uint64_t side = side_of(w->bytes), from, to;
+	/* A naive one is a block of one row. */
+	uint64_t tall = w->o->block ? w->o->block : 1, wide = w->o->block ? w->o->block : side;
 	const double *a = matrix(w, 0);
 	double *b = matrix(w, 1);
 
 	/* Shares are whole pages of B's rows: threads don't write to each other's pages. */
 	team_share(w, t, side, SIDE_STEP, &from, &to);
-	for (uint64_t i = from; i < to; i++)
-		for (uint64_t j = 0; j < side; j++)
-			b[j * side + i] = a[i * side + j];
+	for (uint64_t i0 = from; i0 < to; i0 += tall)
+		for (uint64_t j0 = 0; j0 < side; j0 += wide)
+			for (uint64_t i = i0; i < i0 + tall && i < to; i++)
+				for (uint64_t j = j0; j < j0 + wide && j < side; j++)
+					b[j * side + i] = a[i * side + j];
 	return 0;
 }
 
@@ -96,7 +100,7 @@ static int transpose_check(struct work *w, uint64_t *digest)
 
 const struct workload workload_transpose = {
 	.name = "transpose",
-	.summary = "B[j][i] = A[i][j] of doubles, row by row of A",
+	.summary = "B[j][i] = A[i][j] of doubles, row by row of A or in blocks (--block)",
 	.floor_is_plain = true,
 	.shape = transpose_shape,
 	.fill = transpose_fill,

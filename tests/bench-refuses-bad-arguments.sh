@@ -15,9 +15,14 @@ refused() {
 
 refused "no workload given"
 refused "'frob' is no workload"           frob
-refused "one workload at a time"          seq random
+refused "'frob' is no workload"           seq frob
+refused "compare"                         seq compare
 refused "'1X' is not a size"              --size 1X seq
 refused "'200%' is not a share"           --local 200% seq
+refused "'200%' is not a share"           --local 25%,200% seq
+refused "'' is not"                       --local 25%, seq
+refused "101 is not between"              --write-percent 101 seq
+refused "is not between"                  --node 8K chase
 refused "less than 256K"                  --local 4K seq
 refused "'rdma' is not one of"            --transport rdma seq
 refused "0 is not between 1 and"          --donors 0 seq

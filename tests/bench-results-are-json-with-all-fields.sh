@@ -9,7 +9,8 @@ check() {
 	jq -e -s 'length > 0 and all(.[]; type == "object" and
 		(. as $o | all("workload", "transport", "size_bytes", "local_bytes", "threads", "us_per_page",
 			"p50_us", "p99_us", "floor_us", "ratio", "faults", "pages_in", "pages_out",
-			"prefetch_hits"; . as $k | $o | has($k))))' "$1" > "$scratch/verdict" ||
+			"prefetch_hits", "write_percent", "hit_ratio", "lru_hit_ratio",
+			"overhead_bytes", "overhead_percent", "page_table_bytes", "faults_staged"; . as $k | $o | has($k))))' "$1" > "$scratch/verdict" ||
 		fail "a field is missing in: $(cat "$1")"
 	[ "$(wc -l < "$1")" -eq "$(jq -s length "$1")" ] || fail "not one object a line: $(cat "$1")"
 }
@@ -18,10 +19,19 @@ infuse-bench --json --size 16M --local 4M --runs 1 --touches 1000 --prefetch non
 check "$scratch/random"
 jq -e '.us_per_page > 0 and .floor_us > 0 and (.ratio - .us_per_page / .floor_us | fabs) < 0.01
 	and .p50_us > 0 and .p99_us >= .p50_us and .faults >= 900 and .size_bytes == 16777216
-	and .local_bytes == 4194304 and .threads == 1 and .transport == "tcp"' "$scratch/random" > "$scratch/verdict" ||
+	and .local_bytes == 4194304 and .hit_ratio == null and .overhead_bytes > 0 and .threads == 1 and .transport == "tcp"' "$scratch/random" > "$scratch/verdict" ||
 	fail "implausible: $(cat "$scratch/random")"
 
 infuse-bench --json --size 16M --transport local --runs 1 seq > "$scratch/local"
 check "$scratch/local"
 jq -e '.us_per_page > 0 and .floor_us == null and .pages_in == 0' "$scratch/local" > "$scratch/verdict" ||
 	fail "implausible: $(cat "$scratch/local")"
+
+# Two workloads with three shares are six results; a bigger cache hits more often, LRU, too.
+infuse-bench --json --size 16M --local 10%,25%,4M --runs 1 --touches 4000 --write-percent 50 random zipf > "$scratch/sweep"
+check "$scratch/sweep"
+jq -e -s 'length == 6 and ([.[].workload] | unique == ["random", "zipf"]) and
+	.[1].local_bytes == .[2].local_bytes and all(.[]; .floor_us > 0 and .write_percent == 50) and
+	all(.[3:][]; .hit_ratio > 0.2 and .hit_ratio < 1 and .lru_hit_ratio > 0.2 and .lru_hit_ratio < 1) and
+	.[4].lru_hit_ratio > .[3].lru_hit_ratio and .[4].hit_ratio > .[3].hit_ratio' "$scratch/sweep" > "$scratch/verdict" ||
+	fail "implausible: $(cat "$scratch/sweep")"

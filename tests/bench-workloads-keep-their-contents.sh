@@ -27,5 +27,23 @@ for transport in tcp unix shm; do
 	measured --size 16M --transport "$transport" --donors 2 stencil
 	[ "$(said pages_out)" -gt 1000 ] || fail "$transport stencil: $(cat "$scratch/json")"
 done
+
+# reads MINIMUM: at least so many pages came from the donors in each of the last results.
+reads() {
+	sed -n 's/.*"pages_in":\([0-9]*\).*/\1/p' "$scratch/json" | while read -r n; do
+		[ "$n" -ge "$1" ] || fail "only $n pages in: $(cat "$scratch/json")"
+	done
+}
+
+# The rest over tcp in the thread and over shm in handlers, there by two threads.
+patterns=(zipf chase join sort spmv bfs scans turn)
+measured --size 8M --local 1M --touches 2000 "${patterns[@]}"
+[ "$(wc -l < "$scratch/json")" -eq ${#patterns[@]} ] || fail "results are missing: $(cat "$scratch/json")"
+reads 500
+measured --size 8M --local 1M --touches 2000 --threads 2 --write-percent 50 \
+	--transport shm --mode handler "${patterns[@]}" random seq
+reads 500
+measured --size 8M --local 1M --touches 4000 --transport shm --node 64 chase
+measured --size 64M --local 16M --transport shm --block 64 --threads 2 transpose
 measured --size 16M --threads 2 --donors 2 stencil
 measured --size 16M --threads 2 --mode handler random
