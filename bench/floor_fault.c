@@ -26,8 +26,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define REGION_LEAST 4096u  /* pages */
-#define TIMED_PAGES  32768u /* single ones, at most */
+#define REGION_LEAST 4096u /* pages */
+#define CHUNK_PAGES  256u
+#define CHUNKS_MAX   128u
 #define STAGE_PAGES  64u
 
 struct cycle {
@@ -160,27 +161,30 @@ static void *handler_main(void *arg)
 	return NULL;
 }
 
-/* Touches every window once; the time is taken when the cache is full. */
+/* Touches every window once. Timed when the cache is full, in chunks whose median counts: what
+ * disturbs the machine is no floor. */
 static int scan(struct cycle *y, struct floor_time *ret)
 {
-	unsigned batch = y->c->batch;
-	uint64_t windows = y->region_pages / batch, full = y->cache_pages / batch + 8, start = 0;
+	unsigned batch = y->c->batch, chunk = CHUNK_PAGES / batch, chunks = 0;
+	uint64_t windows = y->region_pages / batch, full = y->cache_pages / batch, then = 0;
+	double us[CHUNKS_MAX];
 
-	if (windows > full + TIMED_PAGES && batch == 1)
-		windows = full + TIMED_PAGES;
+	for (uint64_t k = 0; k < windows && chunks < CHUNKS_MAX; k++) {
+		uint64_t page = window_page(y, k), now;
 
-	for (uint64_t k = 0; k < windows; k++) {
-		uint64_t page = window_page(y, k);
-
-		if (k == full)
-			start = clock_ns();
 		for (unsigned i = 0; i < batch; i++)
 			if (*(volatile uint64_t *)(void *)page_at(y, page + i) != page + i)
 				return err_fail(y->error ? y->error : -EILSEQ,
 						"bare faults: %s failed (error %d)",
 						y->what ? y->what : "the contents", -y->error);
+		if (k < full || (k - full) % chunk)
+			continue;
+		now = clock_ns();
+		if (then)
+			us[chunks++] = (double)(now - then) / 1e3 / CHUNK_PAGES;
+		then = now;
 	}
-	ret->us = (double)(clock_ns() - start) / 1e3 / (double)((windows - full) * batch);
+	ret->us = sample_median(us, chunks);
 	return 0;
 }
 
