@@ -1,106 +1,297 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Oldest first, with a second chance for pages that were wanted again while they were on their way
- * out. Pages that were freed leave stale entries, which are dropped when they surface or when the
- * ring is full; a page's QUEUED bit keeps it from standing in the ring twice.
+ * A page that is wanted often is missed soon after it was given up. So a page's history is how long
+ * it was absent, counted in pages that came meanwhile, averaged over its absences (the reuse
+ * distance of LIRS, Jiang and Zhang 2002, of the absent part, all that shows without accessed
+ * bits). There is a FIFO for each power of two of that (as in the Multi-Queue of Zhou et al. 2001),
+ * and the victim is the head that has stayed longest in proportion to its queue's absence
+ * (hyperbolic caching, Blankstein et al. 2017): who is missed half as long stays twice as long. A
+ * page without history stands in one of the last queues, so a scan leaves soon. A quarter of the
+ * blocks of pages is put a queue ahead and a quarter behind, by a hash, which keeps a part of a
+ * loop that is too big to fit (as random replacement would). Where what was wanted says little
+ * about what will be, as when a working set wanders, plain age is better; so 1/32 of the pages is
+ * judged by age, 1/32 by absence, and the rest by the rule that fetches less there (set dueling,
+ * Qureshi et al. 2007).
  */
 #include "libinject/residency.h"
 #include "common/memory.h"
 
+#include <assert.h>
 #include <errno.h>
-#include <stdbool.h>
-#include <string.h>
 
-#define RING_FIRST 4096u
-#define QUEUED	   0x01u /* in the ring */
-#define GONE	   0x02u /* in the ring, but freed since */
-#define CHANCE	   0x04u /* goes round once more */
+/*
+ * meta of a page, from bit 0: QUEUED; its level, 0: no history; when QUEUED flags, else when it was
+ * given up in ticks. Level 1 is an absence of less than a tick, each
+ * further one of twice as long: 7 while as many pages came as may be local.
+ */
+#define QUEUED      0x01u /* in a queue */
+#define GONE        0x20u /* in a queue, but freed since */
+#define AGAIN       0x40u /* goes into the queues once more, as if it had come just now */
+#define LEVEL_SHIFT 1
+#define LEVEL_MASK  0x0fu
+#define STAMP_SHIFT 5
+#define STAMP_MASK  0x7ffu
+
+#define LEVEL_MAX   12u
+#define TICKS       5u    /* log2 of the ticks in which as many pages come as may be local */
+#define FORGOTTEN   1024u /* ticks after which an absence says nothing any more */
+#define LEVEL_NEW   9u    /* as if it had been absent while 4 x the limit's pages came */
+#define LEVEL_AHEAD 10u   /* 8 x */
+#define RUN         32u   /* neighbours that came together leave together */
+#define GROUP       32u   /* blocks, of which one is judged by age, one by absence */
+#define SWEEP_MOST  256u
+_Static_assert(LEVEL_MAX + 1 < RESIDENCY_QUEUES, "a queue for each level and one around");
 
 int residency_init(struct residency *r, uint32_t pages)
 {
+	/* Each page has one entry at most; each queue wastes less than two chunks. */
+	r->chunks_max = pages / RESIDENCY_CHUNK + 8 + 3 * RESIDENCY_QUEUES * 2;
 	r->pages = pages;
-	r->cap_max = RING_FIRST;
-	while (r->cap_max < 2ull * pages && r->cap_max < 1u << 31)
-		r->cap_max *= 2;
 	/* Address space for the most there can be; memory for what is used. */
-	r->meta = mem_map(pages);
-	r->ring = mem_map((size_t)r->cap_max * sizeof *r->ring);
-	if (!r->meta || !r->ring) {
+	r->meta = mem_map((size_t)pages * sizeof *r->meta);
+	r->chunk = mem_map((size_t)r->chunks_max * sizeof *r->chunk);
+	if (!r->meta || !r->chunk) {
 		residency_free(r);
 		return -ENOMEM;
 	}
-	r->cap = RING_FIRST;
-	r->head = r->count = 0;
+	r->chunks = 1;
+	/* Blocks as big as a prefetched window where that leaves enough of them to compare. */
+	while (r->block < 6 && pages >> (r->block + 11))
+		r->block++;
+	residency_limit(r, pages);
 	return 0;
 }
 
 void residency_free(struct residency *r)
 {
-	mem_unmap(r->meta, r->pages);
-	mem_unmap(r->ring, (size_t)r->cap_max * sizeof *r->ring);
+	mem_unmap(r->meta, (size_t)r->pages * sizeof *r->meta);
+	mem_unmap(r->chunk, (size_t)r->chunks_max * sizeof *r->chunk);
 	r->meta = NULL;
-	r->ring = NULL;
+	r->chunk = NULL;
 }
 
+/* Absences of before are misread by the ratio of the limits: harmless. */
 void residency_limit(struct residency *r, uint64_t pages)
 {
-	__atomic_store_n(&r->limit, (uint32_t)(pages < UINT32_MAX ? pages : UINT32_MAX),
-			 __ATOMIC_RELAXED);
+	uint32_t n = pages < 1 ? 1 : pages < r->pages ? (uint32_t)pages : r->pages;
+	uint32_t log2 = 31 - (uint32_t)__builtin_clz(n | 1);
+
+	lock_take(&r->lock);
+	r->limit = n;
+	r->tick = log2 > TICKS ? log2 - TICKS : 0;
+	lock_drop(&r->lock);
 }
 
-static void ring_compact(struct residency *r)
+static uint32_t hash(uint32_t n)
 {
-	uint32_t kept = 0;
+	n *= 0x9e3779b1u;
+	n ^= n >> 15;
+	n *= 0x85ebca77u;
+	return n ^ n >> 13;
+}
 
-	for (uint32_t i = 0; i < r->count; i++) {
-		uint32_t page = r->ring[(r->head + i) & (r->cap - 1)];
+static struct residency_set *set_of(struct residency *r, uint32_t page)
+{
+	uint32_t b = page >> r->block, age = hash(b / GROUP) % GROUP, at = b % GROUP;
 
-		if (r->meta[page] & GONE)
-			r->meta[page] = 0;
+	return &r->set[at == age                 ? RESIDENCY_BY_AGE
+		       : at == (age ^ GROUP / 2) ? RESIDENCY_BY_ABSENCE
+						 : RESIDENCY_BY_WINNER];
+}
+
+/* --- a queue --- */
+
+static uint32_t chunk_get(struct residency *r)
+{
+	uint32_t c = r->free_chunk;
+
+	if (c)
+		r->free_chunk = r->chunk[c].next;
+	else
+		c = r->chunks++;
+	assert(c < r->chunks_max);
+	r->chunk[c].next = 0;
+	return c;
+}
+
+static void queue_push(struct residency *r, struct residency_queue *q, uint32_t page, uint32_t time)
+{
+	if (!q->first || q->to == RESIDENCY_CHUNK) {
+		uint32_t c = chunk_get(r);
+
+		if (q->first)
+			r->chunk[q->last].next = c;
 		else
-			r->ring[(r->head + kept++) & (r->cap - 1)] = page;
+			q->first = c, q->from = 0;
+		q->last = c;
+		q->to = 0;
 	}
-	r->count = kept;
+	r->chunk[q->last].entry[q->to].page = page;
+	r->chunk[q->last].entry[q->to++].time = time;
 }
 
-static void ring_make_room(struct residency *r)
+static void queue_pop(struct residency *r, struct residency_queue *q)
 {
-	ring_compact(r);
-	if (r->count <= r->cap / 4 * 3 || r->cap == r->cap_max)
+	uint32_t c = q->first;
+
+	if (++q->from < (c == q->last ? q->to : RESIDENCY_CHUNK))
 		return;
-	/* What had wrapped around moves behind the old end. */
-	memcpy(r->ring + r->cap, r->ring, r->head * sizeof *r->ring);
-	r->cap *= 2;
+	q->first = c == q->last ? 0 : r->chunk[c].next;
+	q->from = 0;
+	r->chunk[c].next = r->free_chunk;
+	r->free_chunk = c;
 }
 
-static void ring_push(struct residency *r, uint32_t page)
+/* --- levels --- */
+
+static uint32_t level_of(uint16_t meta)
 {
-	if (r->count == r->cap)
-		ring_make_room(r);
-	/* cap_max is twice the pages and each stands in the ring once. */
-	r->ring[(r->head + r->count++) & (r->cap - 1)] = page;
+	return meta >> LEVEL_SHIFT & LEVEL_MASK;
 }
 
-static uint32_t ring_pop(struct residency *r)
+static uint32_t stamp_age(const struct residency *r, uint16_t meta)
 {
-	uint32_t page = r->ring[r->head];
-
-	r->head = (r->head + 1) & (r->cap - 1);
-	r->count--;
-	return page;
+	return ((r->time >> r->tick) - (meta >> STAMP_SHIFT)) & STAMP_MASK;
 }
 
-void residency_add(struct residency *r, const uint32_t *page, unsigned count, enum residency_why why)
+static void enqueue(struct residency *r, uint32_t page, uint32_t level)
+{
+	struct residency_set *s = set_of(r, page);
+	uint32_t luck = hash(page >> r->block) >> 30;
+
+	r->meta[page] = (uint16_t)(QUEUED | level << LEVEL_SHIFT);
+	queue_push(r, &s->queue[level + (luck == 0) - (luck == 1)], page, r->time);
+}
+
+static uint32_t level_now(const struct residency *r, uint16_t meta, enum residency_why why)
+{
+	uint32_t was = level_of(meta), ticks, now;
+
+	if (why == RESIDENCY_KEPT)
+		return was ? was : LEVEL_NEW;
+	if (why == RESIDENCY_BACK)
+		return was > 3 ? was - 2 : 1;
+	ticks = stamp_age(r, meta);
+	if (!was || ticks >= FORGOTTEN)
+		return why == RESIDENCY_AHEAD ? LEVEL_AHEAD : LEVEL_NEW;
+	now = ticks ? 33 - (uint32_t)__builtin_clz(ticks) : 1;
+	now = now < LEVEL_MAX ? now : LEVEL_MAX;
+	return (was + now + 1) / 2;
+}
+
+/* Old stamps must not be taken for new ones when their few bits come round again. */
+static void sweep(struct residency *r)
+{
+	uint32_t n = r->pages / r->limit / 8 + 1;
+
+	for (n = n < SWEEP_MOST ? n : SWEEP_MOST; n; n--) {
+		uint16_t *m = &r->meta[r->swept];
+
+		if (*m && !(*m & QUEUED) && stamp_age(r, *m) >= FORGOTTEN)
+			*m = 0;
+		if (++r->swept == r->pages)
+			r->swept = 0;
+	}
+}
+
+/* A set that fetches less for the same share of the cache has the better rule. */
+static void score_count(struct residency *r, const struct residency_set *s)
+{
+	int32_t most = (int32_t)(r->limit / 32) + 32;
+
+	if (s == &r->set[RESIDENCY_BY_AGE] && r->score < most)
+		r->score++;
+	else if (s == &r->set[RESIDENCY_BY_ABSENCE] && r->score > -most)
+		r->score--;
+}
+
+/* Half of the entries are stale: drops those. */
+static void compact(struct residency *r)
+{
+	for (struct residency_set *s = r->set; s < r->set + 3; s++)
+		for (unsigned i = 0; i < RESIDENCY_QUEUES; i++) {
+			struct residency_queue *q = &s->queue[i], kept = {0};
+
+			while (q->first) {
+				uint32_t page = r->chunk[q->first].entry[q->from].page;
+				uint32_t time = r->chunk[q->first].entry[q->from].time;
+
+				queue_pop(r, q);
+				if (r->meta[page] & GONE)
+					r->meta[page] = 0;
+				else
+					queue_push(r, &kept, page, time);
+			}
+			*q = kept;
+		}
+	r->stale = 0;
+}
+
+void residency_add(struct residency *r, const uint32_t *page, unsigned count,
+		   enum residency_why why)
 {
 	lock_take(&r->lock);
 	for (unsigned i = 0; i < count; i++) {
-		unsigned char *m = &r->meta[page[i]];
+		uint16_t *m = &r->meta[page[i]];
+		struct residency_set *s = set_of(r, page[i]);
 
-		if (!(*m & QUEUED))
-			ring_push(r, page[i]);
-		*m = (unsigned char)(QUEUED | (why == RESIDENCY_BACK ? CHANCE : *m & CHANCE));
+		if (why == RESIDENCY_DEMAND || why == RESIDENCY_AHEAD) {
+			r->time++;
+			sweep(r);
+		}
+		if (*m & QUEUED) {
+			/* It has an entry already, of before it was freed. */
+			if (*m & GONE) {
+				r->stale--;
+				r->count++;
+				s->count++;
+			}
+			*m = (uint16_t)((*m & ~GONE) | AGAIN);
+			continue;
+		}
+		if (why == RESIDENCY_DEMAND || why == RESIDENCY_AHEAD)
+			score_count(r, s);
+		enqueue(r, page[i], level_now(r, *m, why));
+		r->count++;
+		s->count++;
 	}
 	lock_drop(&r->lock);
+}
+
+/* Whose turn it is: each set keeps its share of what is local. */
+static struct residency_set *set_pick(struct residency *r)
+{
+	for (unsigned i = 0; i < 2; i++)
+		if (r->set[i].count > r->count / GROUP)
+			return &r->set[i];
+	if (r->set[RESIDENCY_BY_WINNER].count)
+		return &r->set[RESIDENCY_BY_WINNER];
+	return &r->set[r->set[0].count ? 0 : 1];
+}
+
+static struct residency_queue *queue_pick(struct residency *r, struct residency_set *s)
+{
+	bool by_age = s == &r->set[RESIDENCY_BY_AGE] ||
+		      (s == &r->set[RESIDENCY_BY_WINNER] && r->score < 0);
+	uint64_t most = 0;
+
+	if (s->more && s->queue[s->at].first) {
+		s->more--;
+		return &s->queue[s->at];
+	}
+	s->more = r->limit / 256 < RUN ? r->limit / 256 : RUN;
+	for (unsigned i = 0; i < RESIDENCY_QUEUES; i++) {
+		const struct residency_queue *q = &s->queue[i];
+		uint64_t stayed;
+
+		if (!q->first)
+			continue;
+		stayed = r->time - r->chunk[q->first].entry[q->from].time + 1;
+		stayed <<= by_age ? 0 : i;
+		if (stayed >= most)
+			most = stayed, s->at = i;
+	}
+	return &s->queue[s->at];
 }
 
 unsigned residency_pick(struct residency *r, uint32_t *page, unsigned most)
@@ -109,15 +300,23 @@ unsigned residency_pick(struct residency *r, uint32_t *page, unsigned most)
 
 	lock_take(&r->lock);
 	while (n < most && r->count) {
-		uint32_t p = ring_pop(r);
+		struct residency_set *s = set_pick(r);
+		struct residency_queue *q = queue_pick(r, s);
+		uint32_t p = r->chunk[q->first].entry[q->from].page;
+		uint32_t m = r->meta[p];
 
-		if (r->meta[p] & GONE) {
+		assert(m & QUEUED);
+		queue_pop(r, q);
+		if (m & GONE) {
 			r->meta[p] = 0;
-		} else if (r->meta[p] & CHANCE) {
-			r->meta[p] = QUEUED;
-			ring_push(r, p);
+			r->stale--;
+		} else if (m & AGAIN) {
+			enqueue(r, p, level_of((uint16_t)m));
 		} else {
-			r->meta[p] = 0;
+			r->meta[p] = (uint16_t)((m & LEVEL_MASK << LEVEL_SHIFT) |
+						(r->time >> r->tick & STAMP_MASK) << STAMP_SHIFT);
+			r->count--;
+			s->count--;
 			page[n++] = p;
 		}
 	}
@@ -128,8 +327,17 @@ unsigned residency_pick(struct residency *r, uint32_t *page, unsigned most)
 void residency_forget(struct residency *r, uint32_t page, uint32_t count)
 {
 	lock_take(&r->lock);
-	for (uint32_t i = page; i < page + count; i++)
-		if (r->meta[i] & QUEUED)
-			r->meta[i] |= GONE;
+	for (uint32_t i = page; i < page + count; i++) {
+		if (!(r->meta[i] & QUEUED)) {
+			r->meta[i] = 0;
+		} else if (!(r->meta[i] & GONE)) {
+			r->meta[i] = (uint16_t)(QUEUED | GONE | LEVEL_NEW << LEVEL_SHIFT);
+			r->stale++;
+			r->count--;
+			set_of(r, i)->count--;
+		}
+	}
+	if (r->stale > r->count + 4096)
+		compact(r);
 	lock_drop(&r->lock);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which local pages to give up next. There are no accessed bits in user space: what is known is when
- * a page was fetched and why, when it was given up, and whether it was wanted again soon after. It
- * knows no heap and no page states, so a replay of a trace runs the same code.
+ * Which local pages to give up next. There are no accessed bits in user space: what is known is
+ * when a page was fetched and why, when it was given up, and whether it was wanted again soon
+ * after. It knows no heap and no page states, so a replay of a trace runs the same code.
  *
  * Pages are numbers below the count given to residency_init(). Calls lock, never block for long,
  * allocate nothing.
@@ -21,14 +21,48 @@ enum residency_why {
 	RESIDENCY_KEPT,   /* was picked, but could not be taken: pinned, or in use by the kernel */
 };
 
+#define RESIDENCY_QUEUES 14u
+#define RESIDENCY_CHUNK  31u
+
+/* Entries of a queue: 8 bytes each. */
+struct residency_chunk {
+	struct {
+		uint32_t page, time;
+	} entry[RESIDENCY_CHUNK];
+	uint32_t next;
+	uint32_t unused;
+};
+
+struct residency_queue {
+	uint32_t first, last; /* chunks, 0: none */
+	uint32_t from, to;    /* next entry to come out of the first, to go into the last */
+};
+
+/* Pages that are judged by one rule. */
+struct residency_set {
+	struct residency_queue queue[RESIDENCY_QUEUES];
+	uint32_t count; /* local pages: not the stale entries */
+	uint32_t at;    /* the queue that the last victim came from, */
+	uint32_t more;  /* and how many may follow it before the others are looked at */
+};
+
+enum residency_rule { RESIDENCY_BY_AGE, RESIDENCY_BY_ABSENCE, RESIDENCY_BY_WINNER };
+
 struct residency {
 	struct lock lock;
-	unsigned char *meta; /* a byte a page */
-	uint32_t *ring;
+	uint16_t *meta;                /* by page, see residency.c */
+	struct residency_chunk *chunk; /* number 0 is not used */
 	uint32_t pages;
-	uint32_t cap, cap_max; /* powers of two */
-	uint32_t head, count;
-	uint32_t limit; /* pages that may be local, as last told */
+	uint32_t chunks, free_chunk; /* used so far; a list of those used before */
+	uint32_t chunks_max;
+	uint32_t limit;        /* pages that may be local, as last told */
+	uint32_t time;         /* pages that came */
+	uint32_t tick;         /* log2 of the unit of times in meta */
+	uint32_t block;        /* log2 of the pages that share a rule and their luck */
+	uint32_t count, stale; /* entries that are pages; that are not any more */
+	uint32_t swept;
+	int32_t score; /* > 0: judging by absence brings fewer fetches */
+	struct residency_set set[3];
 };
 
 int residency_init(struct residency *r, uint32_t pages);
@@ -36,7 +70,8 @@ void residency_free(struct residency *r); /* takes a zeroed one */
 /* How many pages may be local: what "soon" and "recent" mean is measured by it. */
 void residency_limit(struct residency *r, uint64_t pages);
 /* They are local now. */
-void residency_add(struct residency *r, const uint32_t *page, unsigned count, enum residency_why why);
+void residency_add(struct residency *r, const uint32_t *page, unsigned count,
+		   enum residency_why why);
 /* The next victims, at most so many; they are not in the queue any more. */
 unsigned residency_pick(struct residency *r, uint32_t *page, unsigned most);
 /* The pages [page, page + count) were freed or discarded: no victims, and no history. */
