@@ -89,7 +89,8 @@ static void victims_claim(struct inject_heap *h, struct round *v, unsigned most)
 					insert_sorted(v->protected, &v->protected_count, page[i]);
 				else
 					insert_sorted(v->page, &v->count, page[i]);
-			} else if (page_state(word) == PG_LOCAL) {
+			} else if (page_state(word) == PG_LOCAL || page_state(word) == PG_TAKING) {
+				/* Taken: for a moment only, by a first write to it. */
 				residency_add(&h->res, &page[i], 1, RESIDENCY_KEPT);
 			}
 		}

@@ -9,6 +9,7 @@
 #include "common/error.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <ucontext.h>
@@ -17,11 +18,19 @@ static struct sigaction previous;
 static _Atomic uint32_t threads_seen;
 static _Thread_local uint32_t thread_number __attribute__((tls_model("initial-exec")));
 
-unsigned thread_port(struct inject_heap *h)
+static uint32_t thread_id(void)
 {
 	if (!thread_number)
 		thread_number = atomic_fetch_add(&threads_seen, 1) + 1;
-	return (thread_number - 1) % h->ports;
+	return thread_number;
+}
+
+/* By core: two threads on one of them don't fault at the same time. */
+unsigned thread_port(struct inject_heap *h)
+{
+	int cpu = sched_getcpu();
+
+	return (cpu < 0 ? thread_id() : (unsigned)cpu) % h->ports;
 }
 
 static void pass_on(int signal, siginfo_t *info, void *context)
@@ -63,7 +72,7 @@ static void on_sigbus(int signal, siginfo_t *info, void *context)
 
 		f = (struct fault){
 			.page = page_of(h, info->si_addr),
-			.thread = thread_number,
+			.thread = thread_id(),
 			.write = is_write(context),
 		};
 		if (!atomic_compare_exchange_strong(&h->first_thread, &first, f.thread) &&
