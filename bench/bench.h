@@ -36,6 +36,7 @@ struct bench_options {
 	uint64_t node_bytes; /* of chase */
 	uint64_t write_percent;
 	bool write; /* write_percent is 100 */
+	uint64_t staged_pages; /* of residency */
 	bool same_core;
 	bool no_floor;
 	bool json;
@@ -276,6 +277,12 @@ uint64_t runner_local_bytes(const struct bench_options *o, uint64_t bytes);
 /* The named workloads, or all. Each result is printed when it is there; a peer that can't run here
  * is left out with the reason. */
 int compare_run(const struct bench_options *o, const char *const *names, unsigned count);
+
+/* --- residency.c --- */
+
+/* Replays the named traces (trace.c) and files of page numbers, or all traces at their own shares,
+ * through libinject's choice of victims, FIFO, LRU and MIN. */
+int residency_run(const struct bench_options *o, const char *const *names, unsigned count);
 
 /* --- floor*.c: what the machine can do at best --- */
 

@@ -47,12 +47,14 @@ static const struct opt table[] = {
 	{DEFINE("no-floor", 0, OPT_FLAG, no_floor), .help = "don't measure the floors beside it"},
 	{DEFINE("peer", 0, OPT_LIST, peer), .arg = "NAME",
 	 .help = "compare: only this peer; may be repeated"},
+	{DEFINE("staged", 0, OPT_NUMBER, staged_pages), .arg = "PAGES", .max = 1u << 20,
+	 .help = "residency: victims that can still be found, of the local ones (0)"},
 	{DEFINE("json", 'j', OPT_FLAG, json), .help = "one JSON object a line"},
 };
 
 static const struct opt_command command = {
 	.name = "infuse bench",
-	.usage = "[OPTIONS] WORKLOAD...|all|floors|compare",
+	.usage = "[OPTIONS] WORKLOAD...|all|floors|compare|residency",
 	.summary = "Measures a workload on a heap of remote memory beside what the machine can do.",
 	.table = table,
 	.count = sizeof table / sizeof *table,
@@ -62,6 +64,8 @@ static int run(struct bench_options *o, const char *const *word, unsigned words)
 {
 	int r;
 
+	if (!strcmp(word[0], "residency"))
+		return residency_run(o, word + 1, words - 1);
 	if (strcmp(word[0], "compare"))
 		return sweep_run(o, word, words);
 	for (unsigned i = 0; !(r = sweep_local(o, i, &o->local)); i++) {

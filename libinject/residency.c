@@ -27,6 +27,8 @@
 #define QUEUED      0x01u /* in a queue */
 #define GONE        0x20u /* in a queue, but freed since */
 #define AGAIN       0x40u /* goes into the queues once more, as if it had come just now */
+#define SET_SHIFT   7     /* whose queues it is in */
+#define SET_MASK    3u
 #define LEVEL_SHIFT 1
 #define LEVEL_MASK  0x0fu
 #define STAMP_SHIFT 5
@@ -39,6 +41,10 @@
 #define LEVEL_AHEAD 10u   /* 8 x */
 #define RUN         32u   /* neighbours that came together leave together */
 #define GROUP       32u   /* blocks, of which one is judged by age, one by absence */
+#define PROBATION   16u   /* a page stays till so great a part of the limit's pages has come */
+#define DUEL_LOCAL  64u   /* fewer pages, local or at all, tell nothing about a rule */
+#define DUEL_PAGES  2048u
+#define DUEL_LEAD   32u
 #define SWEEP_MOST  256u
 _Static_assert(LEVEL_MAX + 1 < RESIDENCY_QUEUES, "a queue for each level and one around");
 
@@ -90,13 +96,21 @@ static uint32_t hash(uint32_t n)
 	return n ^ n >> 13;
 }
 
-static struct residency_set *set_of(struct residency *r, uint32_t page)
+static enum residency_rule rule_of(const struct residency *r, uint32_t page)
 {
 	uint32_t b = page >> r->block, age = hash(b / GROUP) % GROUP, at = b % GROUP;
 
-	return &r->set[at == age                 ? RESIDENCY_BY_AGE
-		       : at == (age ^ GROUP / 2) ? RESIDENCY_BY_ABSENCE
-						 : RESIDENCY_BY_WINNER];
+	if (r->limit < DUEL_LOCAL || r->pages < DUEL_PAGES)
+		return RESIDENCY_BY_WINNER;
+	return at == age                 ? RESIDENCY_BY_AGE
+	       : at == (age ^ GROUP / 2) ? RESIDENCY_BY_ABSENCE
+					 : RESIDENCY_BY_WINNER;
+}
+
+/* Of a page that is QUEUED. */
+static struct residency_set *set_of(struct residency *r, uint32_t page)
+{
+	return &r->set[r->meta[page] >> SET_SHIFT & SET_MASK];
 }
 
 /* --- a queue --- */
@@ -156,10 +170,13 @@ static uint32_t stamp_age(const struct residency *r, uint16_t meta)
 
 static void enqueue(struct residency *r, uint32_t page, uint32_t level)
 {
-	struct residency_set *s = set_of(r, page);
+	enum residency_rule rule = rule_of(r, page);
+	struct residency_set *s = &r->set[rule];
 	uint32_t luck = hash(page >> r->block) >> 30;
 
-	r->meta[page] = (uint16_t)(QUEUED | level << LEVEL_SHIFT);
+	r->meta[page] = (uint16_t)(QUEUED | level << LEVEL_SHIFT | (uint32_t)rule << SET_SHIFT);
+	r->count++;
+	s->count++;
 	queue_push(r, &s->queue[level + (luck == 0) - (luck == 1)], page, r->time);
 }
 
@@ -194,15 +211,18 @@ static void sweep(struct residency *r)
 	}
 }
 
-/* A set that fetches less for the same share of the cache has the better rule. */
-static void score_count(struct residency *r, const struct residency_set *s)
+/*
+ * A set that fetches less for the same share of the cache has the better rule. Age has to be better
+ * by a few per cent, because the sets never hold quite the same.
+ */
+static void score_count(struct residency *r, enum residency_rule rule)
 {
-	int32_t most = (int32_t)(r->limit / 32) + 32;
+	int32_t most = (int32_t)(r->limit / 2 < 1u << 24 ? r->limit / 2 : 1u << 24) + 256;
 
-	if (s == &r->set[RESIDENCY_BY_AGE] && r->score < most)
-		r->score++;
-	else if (s == &r->set[RESIDENCY_BY_ABSENCE] && r->score > -most)
-		r->score--;
+	if (rule == RESIDENCY_BY_AGE && r->score < most)
+		r->score += DUEL_LEAD + 1;
+	else if (rule == RESIDENCY_BY_ABSENCE && r->score > -most)
+		r->score -= DUEL_LEAD;
 }
 
 /* Half of the entries are stale: drops those. */
@@ -233,7 +253,6 @@ void residency_add(struct residency *r, const uint32_t *page, unsigned count,
 	lock_take(&r->lock);
 	for (unsigned i = 0; i < count; i++) {
 		uint16_t *m = &r->meta[page[i]];
-		struct residency_set *s = set_of(r, page[i]);
 
 		if (why == RESIDENCY_DEMAND || why == RESIDENCY_AHEAD) {
 			r->time++;
@@ -244,16 +263,14 @@ void residency_add(struct residency *r, const uint32_t *page, unsigned count,
 			if (*m & GONE) {
 				r->stale--;
 				r->count++;
-				s->count++;
+				set_of(r, page[i])->count++;
 			}
 			*m = (uint16_t)((*m & ~GONE) | AGAIN);
 			continue;
 		}
 		if (why == RESIDENCY_DEMAND || why == RESIDENCY_AHEAD)
-			score_count(r, s);
+			score_count(r, rule_of(r, page[i]));
 		enqueue(r, page[i], level_now(r, *m, why));
-		r->count++;
-		s->count++;
 	}
 	lock_drop(&r->lock);
 }
@@ -279,7 +296,7 @@ static struct residency_queue *queue_pick(struct residency *r, struct residency_
 		s->more--;
 		return &s->queue[s->at];
 	}
-	s->more = r->limit / 256 < RUN ? r->limit / 256 : RUN;
+	s->more = s->count / 256 < RUN ? s->count / 256 : RUN;
 	for (unsigned i = 0; i < RESIDENCY_QUEUES; i++) {
 		const struct residency_queue *q = &s->queue[i];
 		uint64_t stayed;
@@ -287,7 +304,8 @@ static struct residency_queue *queue_pick(struct residency *r, struct residency_
 		if (!q->first)
 			continue;
 		stayed = r->time - r->chunk[q->first].entry[q->from].time + 1;
-		stayed <<= by_age ? 0 : i;
+		if (!by_age && stayed > r->limit / PROBATION)
+			stayed <<= i;
 		if (stayed >= most)
 			most = stayed, s->at = i;
 	}
@@ -310,15 +328,17 @@ unsigned residency_pick(struct residency *r, uint32_t *page, unsigned most)
 		if (m & GONE) {
 			r->meta[p] = 0;
 			r->stale--;
-		} else if (m & AGAIN) {
-			enqueue(r, p, level_of((uint16_t)m));
-		} else {
-			r->meta[p] = (uint16_t)((m & LEVEL_MASK << LEVEL_SHIFT) |
-						(r->time >> r->tick & STAMP_MASK) << STAMP_SHIFT);
-			r->count--;
-			s->count--;
-			page[n++] = p;
+			continue;
 		}
+		r->count--;
+		s->count--;
+		if (m & AGAIN) {
+			enqueue(r, p, level_of((uint16_t)m));
+			continue;
+		}
+		r->meta[p] = (uint16_t)((m & LEVEL_MASK << LEVEL_SHIFT) |
+					(r->time >> r->tick & STAMP_MASK) << STAMP_SHIFT);
+		page[n++] = p;
 	}
 	lock_drop(&r->lock);
 	return n;
@@ -331,10 +351,11 @@ void residency_forget(struct residency *r, uint32_t page, uint32_t count)
 		if (!(r->meta[i] & QUEUED)) {
 			r->meta[i] = 0;
 		} else if (!(r->meta[i] & GONE)) {
-			r->meta[i] = (uint16_t)(QUEUED | GONE | LEVEL_NEW << LEVEL_SHIFT);
-			r->stale++;
-			r->count--;
 			set_of(r, i)->count--;
+			r->count--;
+			r->stale++;
+			r->meta[i] = (uint16_t)((r->meta[i] & SET_MASK << SET_SHIFT) | QUEUED |
+						GONE | LEVEL_NEW << LEVEL_SHIFT);
 		}
 	}
 	if (r->stale > r->count + 4096)

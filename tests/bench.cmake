@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 if(TARGET bench_lru)
+  infuse_unit_test(min unit/min.c "quick;asan" 20 bench_lru)
   infuse_unit_test(lru unit/lru.c "quick;asan" 20 bench_lru)
 endif()
+infuse_script_test(bench-residency-is-near-lru "quick" 60)
 infuse_script_test(bench-refuses-bad-arguments "quick" 60)
 infuse_script_test(bench-workloads-keep-their-contents "quick" 120)
 infuse_script_test(bench-results-are-json-with-all-fields "slow" 120)
