@@ -60,10 +60,12 @@ if (n > 1) {
 	unset logscale y
 	set logscale x 2
 	set style data lines
-	set xlabel "a fault took (microseconds)" textcolor rgb "#28323c"
+	set xlabel "a fault took (microseconds; a point is all between two ticks)" textcolor rgb "#28323c"
 	set ylabel "% of the faults" textcolor rgb "#28323c"
 	set yrange [0:*]
 	set xrange [0.5:8192]
-	set xtics ("0.5" 0.5, "1" 1, "2" 2, "4" 4, "8" 8, "16" 16, "32" 32, "64" 64, "128" 128, "256" 256, "512" 512, "1 ms" 1024, "4 ms" 4096)
-	plot for [i = 2:n] "latency.tsv" using 1:i with fsteps lw 2.5 lc rgb colour(i - 1) title columnheader(i)
+	set grid xtics lc rgb "#dfe4e9" lt 1
+	set xtics ("0.5" 0.5, "1" 1, "2" 2, "4" 4, "8" 8, "16" 16, "32" 32, "64" 64, "128" 128, "256" 256, "512" 512, "1 ms" 1024, "" 2048, "4 ms" 4096)
+	plot for [i = 2:n] "latency.tsv" using ($1 * 1.414):i with linespoints lw 2 pt point(i - 1) ps 0.8 \
+		lc rgb colour(i - 1) title columnheader(i)
 }

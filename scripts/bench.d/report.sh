@@ -127,11 +127,14 @@ report_facts() {
 }
 
 report_body() {
+	local small=
+	if jq -es 'any(.[]; .kind == "run" and .quick)' results.jsonl > /dev/null; then
+		small=" This was a <b>quick</b> run: small sizes and single runs, to see that all works, not for its figures."
+	fi
 	echo "<h1>Infuse: measured</h1><p>Memory servers on this machine, over loopback or shared memory. Each figure stands
-	beside its floor or a peer measured in the same run; every byte of every workload was checked.${quick:+ This was a
-	<b>quick</b> run: small sizes and single runs, to see that all works, not for its figures.}</p>"
+	beside its floor or a peer measured in the same run; every byte of every workload was checked.$small</p>"
 	if have goal; then
-		echo "<section><h2>What is promised</h2><p>1 GiB, a quarter of it local, unless this was a quick run.</p>"
+		echo "<section><h2>What is promised</h2><p>One workload each, a quarter of it local; what is measured is a ratio.</p>"
 		goals_table
 		echo "</section><section><h2>How long a fault takes</h2><p>The share of faults by their time. Those of <b>seq</b>
 		bring a window of pages.</p>"
