@@ -188,6 +188,7 @@ static int options_take(struct inject_heap *h, const struct inject_options *o)
 	uint64_t bytes = o->heap_bytes ? o->heap_bytes : HEAP_DEFAULT;
 	uint64_t local = o->local_bytes ? o->local_bytes : LOCAL_DEFAULT;
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	int r;
 
 	if (o->size != sizeof *o)
 		return err_fail(-EINVAL, "inject_options.size is %zu, this library's is %zu", o->size,
@@ -204,8 +205,9 @@ static int options_take(struct inject_heap *h, const struct inject_options *o)
 	h->pages = (uint32_t)((bytes + PAGE - 1) / PAGE);
 	h->ports = o->threads ? o->threads : cores < 1 ? 1 : cores > MAX_PORTS ? MAX_PORTS : (unsigned)cores;
 	h->window = o->window_pages ? o->window_pages : TRAY_FRAMES;
-	if (prefetch_init(&h->prefetch, o->prefetch, h->pages, h->window))
-		return err_fail(-EINVAL, "no prefetcher '%s': none, sequential or stride", o->prefetch);
+	r = prefetch_init(&h->prefetch, o->prefetch, h->pages, h->window);
+	if (r)
+		return r;
 	h->deadline_ns = o->deadline_ns ? o->deadline_ns : DEADLINE_NS;
 	h->spin_ns = o->spin_ns ? o->spin_ns : SPIN_NS;
 	h->percent = o->local_percent;

@@ -1,165 +1,204 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What prefetchers share: a table of streams that are followed by address (not by thread: any
- * handler may read a thread's fault), and a short history of faults that belong to none.
+ * The table of prefetchers, and what the fault path calls: events go to the tournament, whose runs
+ * are written down as windows until it is known what became of them.
  */
 #include "libinject/prefetch.h"
+#include "common/error.h"
+#include "common/memory.h"
 
 #include <errno.h>
 #include <string.h>
 
-#define WINDOW_FIRST 8u
-#define OFF_MAX      4u /* faults in a row that were not at a window's start */
-
-static const struct prefetcher *const table[] = {&prefetch_none, &prefetch_sequential,
-						 &prefetch_stride};
+const struct prefetcher *const prefetch_table[PREFETCH_KINDS] = {
+	&prefetch_none,     &prefetch_sequential, &prefetch_stride,
+	&prefetch_majority, &prefetch_replay,
+};
+#define KIND_STRIDE 2
 
 const struct prefetcher *prefetch_find(const char *name)
 {
-	for (unsigned i = 0; i < sizeof table / sizeof *table; i++)
-		if (!strcmp(table[i]->name, name))
-			return table[i];
+	for (unsigned i = 0; i < PREFETCH_KINDS; i++)
+		if (!strcmp(prefetch_table[i]->name, name))
+			return prefetch_table[i];
 	return NULL;
 }
 
-void prefetch_state_init(struct prefetch_state *s, uint32_t window_max)
+const char *prefetch_names(void)
 {
-	memset(s, 0, sizeof *s);
-	memset(s->history, 0xff, sizeof s->history);
-	s->window_max = window_max;
+	return "auto, none, sequential, stride, majority or replay:FILE";
 }
 
-bool history_has(const struct prefetch_state *s, int64_t page)
+static void candidate_add(struct prefetch_state *s, const struct prefetcher *p)
 {
-	for (unsigned i = 0; i < PREFETCH_HISTORY; i++)
-		if (s->history[i] == page)
-			return true;
-	return false;
+	for (unsigned i = 0; i < PREFETCH_KINDS; i++)
+		if (prefetch_table[i] == p)
+			s->candidate[s->candidates++] = (uint8_t)i;
 }
 
-void history_add(struct prefetch_state *s, uint32_t page)
+/* The first one rules at first. */
+static int candidates_choose(struct prefetch_state *s, const char *name)
 {
-	s->history[s->at++ % PREFETCH_HISTORY] = page;
-}
+	bool replay = name && !strncmp(name, "replay:", 7);
+	const struct prefetcher *p;
 
-static void stream_reached(struct prefetch_state *s, struct prefetch_stream *t, int64_t pages)
-{
-	uint32_t n = pages < t->fetched ? (uint32_t)pages : t->fetched;
+	if (replay) {
+		int r = trace_open(s, name + 7);
 
-	s->hits += n;
-	t->fetched -= n;
-}
-
-void stream_fetched(struct prefetch_state *s, const struct prefetch_run *run, uint32_t pages)
-{
-	s->stream[run->stream].fetched += pages;
-}
-
-/*
- * A fault belongs to a stream when it is on its grid and no further than the page that would be
- * asked next. A window is installed as a whole, so who really walks page by page faults at its
- * start; one that keeps faulting within windows walks in larger steps, and the stream, which would
- * fetch what nobody reads, ends.
- */
-struct prefetch_stream *stream_follow(struct prefetch_state *s, uint32_t page)
-{
-	for (unsigned i = 0; i < PREFETCH_STREAMS; i++) {
-		struct prefetch_stream *t = &s->stream[i];
-		int64_t steps, ahead;
-
-		if (!t->stride || ((int64_t)page - t->last) % t->stride)
-			continue;
-		steps = ((int64_t)page - t->last) / t->stride;
-		ahead = (t->asked - t->last) / t->stride;
-		if (steps <= 0 || steps > ahead)
-			continue;
-		t->off = (ahead - steps) % t->window ? t->off + 1 : 0;
-		if (t->off > OFF_MAX) {
-			t->stride = 0;
-			continue;
-		}
-		stream_reached(s, t, steps);
-		t->last = page;
-		if (steps == ahead)
-			t->asked = (int64_t)page + t->stride;
-		t->window = t->window * 2 < s->window_max ? t->window * 2 : s->window_max;
-		t->used = s->faults;
-		return t;
+		if (r || s->trace.recording)
+			return r;
+		candidate_add(s, &prefetch_replay);
 	}
-	return NULL;
-}
-
-struct prefetch_stream *stream_start(struct prefetch_state *s, uint32_t page, int32_t stride)
-{
-	struct prefetch_stream *oldest = &s->stream[0];
-
-	for (unsigned i = 0; i < PREFETCH_STREAMS; i++) {
-		struct prefetch_stream *t = &s->stream[i];
-
-		if (!t->stride) {
-			oldest = t;
-			break;
-		}
-		if (t->used < oldest->used)
-			oldest = t;
+	if (replay || !name || !strcmp(name, "auto")) {
+		/* What prefetch_sequential finds, prefetch_stride finds too. */
+		candidate_add(s, &prefetch_stride);
+		candidate_add(s, &prefetch_majority);
+		return 0;
 	}
-	*oldest = (struct prefetch_stream){
-		.last = page,
-		.asked = (int64_t)page + stride,
-		.stride = stride,
-		.window = WINDOW_FIRST < s->window_max ? WINDOW_FIRST : s->window_max,
-		.used = s->faults,
-	};
-	return oldest;
-}
-
-unsigned stream_ask(struct prefetch_state *s, struct prefetch_stream *t, struct prefetch_run *run)
-{
-	unsigned n = 0;
-
-	while (n < PREFETCH_RUNS && (t->asked - t->last) / t->stride <= (int64_t)t->window) {
-		uint32_t count = t->window;
-		int64_t end = t->asked + (int64_t)t->stride * (count - 1);
-
-		if (t->asked < 0 || end < 0 || end > UINT32_MAX)
-			break;
-		run[n++] = (struct prefetch_run){(uint32_t)t->asked, t->stride, count,
-						 (uint32_t)(t - s->stream)};
-		t->asked = end + t->stride;
-	}
-	return n;
+	p = prefetch_find(name);
+	if (!p || p == &prefetch_replay)
+		return err_fail(-EINVAL, "no prefetcher '%s': there are %s", name,
+				prefetch_names());
+	if (p != &prefetch_none)
+		candidate_add(s, p);
+	return 0;
 }
 
 int prefetch_init(struct prefetch *p, const char *name, uint32_t pages, uint32_t window_max)
 {
-	(void)pages;
-	p->prefetcher = prefetch_find(name ? name : "stride");
-	if (!p->prefetcher)
-		return -EINVAL;
-	prefetch_state_init(&p->state, window_max);
-	return 0;
+	struct prefetch_state *s = &p->state;
+	int r;
+
+	memset(s, 0, sizeof *s);
+	s->pages = pages;
+	s->window_limit = window_max < PREFETCH_WINDOW_MAX ? window_max : PREFETCH_WINDOW_MAX;
+	s->window_max = s->window_limit;
+	s->faults = 4 * PREFETCH_AGE; /* an empty slot is an old one */
+	s->regions = (pages >> PREFETCH_REGION) + 1;
+	s->region = mem_map(s->regions * sizeof *s->region);
+	if (!s->region)
+		return err_fail(-ENOMEM, "no memory for prefetching");
+	r = candidates_choose(s, name);
+	if (r)
+		prefetch_free(p);
+	return r;
 }
 
 void prefetch_free(struct prefetch *p)
 {
-	(void)p;
+	struct prefetch_state *s = &p->state;
+
+	prefetch_save(p);
+	trace_close(s);
+	mem_unmap(s->region, s->regions * sizeof *s->region);
+	s->region = NULL;
+	s->candidates = 0;
+}
+
+static unsigned runs_clip(struct prefetch_state *s, struct prefetch_run *run, unsigned n)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct prefetch_run r = run[i];
+
+		if (r.count > s->window_max)
+			r.count = s->window_max;
+		if (!r.list)
+			r.count = run_within(s, r.page, r.stride, r.count);
+		if (r.count)
+			run[kept++] = r;
+	}
+	return kept;
 }
 
 unsigned prefetch_event(struct prefetch *p, enum prefetch_event e, uint32_t page, uint32_t thread,
 			struct prefetch_run *run)
 {
-	(void)thread;
-	return e == PREFETCH_WASTED ? 0 : p->prefetcher->fault(&p->state, page, run);
+	struct prefetch_state *s = &p->state;
+	struct prefetch_fault f = {
+		.event = e, .page = page, .thread = thread, .by = PREFETCH_KINDS, .weight = 1};
+	struct prefetch_window w;
+
+	if (page >= s->pages)
+		return 0;
+	if (e != PREFETCH_MISS && window_take(s, page, &w)) {
+		if (e == PREFETCH_WASTED) {
+			s->wasted += w.pages;
+		} else {
+			s->hits += w.pages;
+			f.by = w.by;
+			f.owner = w.owner;
+			f.check = w.check;
+			f.inside = page != w.first;
+			f.step = w.stride;
+			f.until = w.last;
+			f.weight = w.pages;
+		}
+		tournament_outcome(s, &w,
+				   e == PREFETCH_WASTED ? OUTCOME_WASTED
+				   : e == PREFETCH_LATE ? OUTCOME_LATE
+							: OUTCOME_USED);
+	}
+	if (e == PREFETCH_WASTED)
+		return 0;
+	s->faults++;
+	s->crowd -= s->crowd != 0;
+	if (s->trace.recording)
+		trace_add(s, page);
+	if (!s->candidates)
+		return 0;
+	return runs_clip(s, run, tournament_fault(s, &f, run));
 }
 
 void prefetch_asked(struct prefetch *p, const struct prefetch_run *run, uint32_t pages)
 {
-	stream_fetched(&p->state, run, pages);
+	struct prefetch_state *s = &p->state;
+
+	s->asked += pages;
+	s->local += run->count - pages;
+	tournament_asked(s, run, pages);
+	if (pages)
+		window_add(s, run, pages);
+	else if (prefetch_table[run->by]->outcome)
+		prefetch_table[run->by]->outcome(s, run->owner, run->check, OUTCOME_LOCAL);
+}
+
+/* What was not fetched misses, and is asked for again then; till there smaller windows fit better.
+ */
+void prefetch_refused(struct prefetch *p, const struct prefetch_run *run)
+{
+	if (prefetch_table[run->by]->outcome)
+		prefetch_table[run->by]->outcome(&p->state, run->owner, run->check, OUTCOME_LOCAL);
 }
 
 void prefetch_expect_scan(struct prefetch *p, uint32_t page, uint32_t count)
 {
-	(void)count;
-	if (page)
-		stream_start(&p->state, page - 1, 1);
+	struct prefetch_state *s = &p->state;
+	struct prefetch_stream *t;
+
+	if (page >= s->pages || !count || !s->candidates)
+		return;
+	if (count > s->pages - page)
+		count = s->pages - page;
+	t = stream_start(s, (int64_t)page - 1, 1);
+	t->window = (uint16_t)s->window_max;
+	for (uint32_t i = page >> PREFETCH_REGION; i <= (page + count - 1) >> PREFETCH_REGION;
+	     i++) {
+		struct prefetch_region *r = region_of(s, i << PREFETCH_REGION);
+
+		r->closed = false;
+		r->cap = PREFETCH_WINDOW_MAX;
+		for (unsigned k = 0; k < s->candidates; k++)
+			if (s->candidate[k] == KIND_STRIDE)
+				r->ruler = KIND_STRIDE;
+	}
+}
+
+void prefetch_pressure(struct prefetch *p, uint32_t window_max_now)
+{
+	struct prefetch_state *s = &p->state;
+
+	s->window_max = !window_max_now || window_max_now > s->window_limit ? s->window_limit
+									    : window_max_now;
 }

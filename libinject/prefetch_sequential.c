@@ -2,19 +2,19 @@
 /* Follows scans forward: a fault on the page behind two recent ones starts a stream. */
 #include "libinject/prefetch.h"
 
-static unsigned sequential_fault(struct prefetch_state *s, uint32_t page, struct prefetch_run *run)
+static unsigned sequential_fault(struct prefetch_state *s, struct prefetch_fault *f,
+				 struct prefetch_run *run)
 {
-	struct prefetch_stream *t;
+	struct prefetch_stream *t = stream_follow(s, f);
 
-	s->faults++;
-	t = stream_follow(s, page);
-	if (!t && history_has(s, (int64_t)page - 1) && history_has(s, (int64_t)page - 2))
-		t = stream_start(s, page, 1);
+	if (!t && recent_has(s, (int64_t)f->page - 1) && recent_has(s, (int64_t)f->page - 2))
+		t = stream_start(s, f->page, 1);
 	if (!t) {
-		history_add(s, page);
+		recent_add(s, f);
 		return 0;
 	}
-	return stream_ask(s, t, run);
+	return stream_ask(s, t, f, run);
 }
 
-const struct prefetcher prefetch_sequential = {"sequential", sequential_fault};
+const struct prefetcher prefetch_sequential = {"sequential", sequential_fault, stream_outcome,
+					       stream_refused};

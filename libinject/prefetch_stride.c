@@ -1,37 +1,54 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Follows scans of any stride, forward and backward, many at a time. Three neighbours start a
- * stream; a larger stride needs four faults on one grid among the recent ones, because two random
- * pages always have some distance.
+ * stream; a larger stride needs four faults on one grid, because two random pages always have some
+ * distance. One of the four is among the thread's newest: so other threads don't hide them, and a
+ * random fault costs eight look-ups, not a search.
  */
 #include "libinject/prefetch.h"
 
-#define STRIDE_MAX (1 << 18) /* 1 GiB */
-
-static unsigned stride_fault(struct prefetch_state *s, uint32_t page, struct prefetch_run *run)
+static struct prefetch_stream *stride_detect(struct prefetch_state *s,
+					     const struct prefetch_fault *f)
 {
-	struct prefetch_stream *t;
+	const struct prefetch_thread *t;
+	int64_t page = f->page;
 
-	s->faults++;
-	t = stream_follow(s, page);
-	if (!t && history_has(s, (int64_t)page - 1) && history_has(s, (int64_t)page - 2))
-		t = stream_start(s, page, 1);
-	if (!t && history_has(s, (int64_t)page + 1) && history_has(s, (int64_t)page + 2))
-		t = stream_start(s, page, -1);
-	for (unsigned i = 1; !t && i <= PREFETCH_HISTORY; i++) {
-		uint32_t h = s->history[(s->at - i) % PREFETCH_HISTORY];
-		int64_t stride = (int64_t)page - h;
+	if (recent_has(s, page - 1) && recent_has(s, page - 2))
+		return stream_start(s, page, 1);
+	if (recent_has(s, page + 1) && recent_has(s, page + 2))
+		return stream_start(s, page, -1);
+	if (!f->thorough)
+		return NULL;
+	t = thread_of(s, f->thread);
+	for (unsigned i = 1; i <= 8; i++) {
+		uint32_t h = t->unforeseen[(t->unforeseen_at - i) % 8];
+		int64_t stride = page - h;
 
-		if (h == UINT32_MAX || !stride || stride > STRIDE_MAX || stride < -STRIDE_MAX)
+		if (h == UINT32_MAX || !stride || stride > PREFETCH_STRIDE_MAX ||
+		    stride < -PREFETCH_STRIDE_MAX)
 			continue;
-		if (history_has(s, (int64_t)h - stride) && history_has(s, (int64_t)h - 2 * stride))
-			t = stream_start(s, page, (int32_t)stride);
+		if (recent_has(s, h - stride) && recent_has(s, h - 2 * stride))
+			return stream_start(s, page, (int32_t)stride);
 	}
-	if (!t) {
-		history_add(s, page);
-		return 0;
-	}
-	return stream_ask(s, t, run);
+	return NULL;
 }
 
-const struct prefetcher prefetch_stride = {"stride", stride_fault};
+static unsigned stride_fault(struct prefetch_state *s, struct prefetch_fault *f,
+			     struct prefetch_run *run)
+{
+	struct prefetch_stream *t = stream_follow(s, f);
+
+	if (!t && f->step)
+		t = stream_start(s, f->page, f->step);
+	if (t && f->step)
+		stream_adopt(s, t, f);
+	if (!t)
+		t = stride_detect(s, f);
+	if (!t) {
+		recent_add(s, f);
+		return 0;
+	}
+	return stream_ask(s, t, f, run);
+}
+
+const struct prefetcher prefetch_stride = {"stride", stride_fault, stream_outcome, stream_refused};

@@ -5,6 +5,8 @@ add_executable(inject-check programs/inject-check.c)
 target_link_libraries(inject-check PRIVATE inject)
 
 infuse_unit_test(prefetch unit/prefetch.c "quick;asan" 20 inject_core)
+infuse_unit_test(prefetch-tournament unit/prefetch_tournament.c "quick;asan" 20 inject_core)
+infuse_unit_test(prefetch-replay unit/prefetch_replay.c "quick;asan" 20 inject_core)
 infuse_unit_test(heap-ranges unit/heap_ranges.c "quick;asan" 20 inject_core)
 infuse_unit_test(residency unit/residency.c "quick;asan" 20 inject_core)
 infuse_script_test(heap-keeps-every-byte-under-stress "slow;asan;tsan" 500)
