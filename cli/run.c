@@ -67,11 +67,10 @@ static const struct opt table[] = {
 	 .help = "most that a process can allocate [64G]",
 	 .min = 1 << 20},
 	{.name = "prefetch",
-	 .type = OPT_CHOICE,
+	 .type = OPT_STRING,
 	 .offset = FIELD(prefetch),
 	 .arg = "NAME",
-	 .choices = "none|sequential|stride",
-	 .help = "fetch ahead: none, sequential or stride [stride]"},
+	 .help = "auto, none, sequential, stride, majority, replay:FILE [auto]"},
 	{.name = "stats",
 	 .letter = 's',
 	 .type = OPT_FLAG,
@@ -89,6 +88,8 @@ static const struct opt table[] = {
 	 .help = "memory of the private server [75% of what is available]",
 	 .min = ALIGN_SIZE},
 };
+
+#define REPLAY "replay:"
 
 static const struct opt_command command = {
 	.name = "infuse run",
@@ -135,6 +136,33 @@ static int find_library(char *path, size_t len)
 	}
 	return err_fail(-ENOENT, LIBRARY " is not in %s/../lib: this installation is not complete",
 			folder);
+}
+
+/* The library would find out too, but only in the program. */
+static int prefetch_check(const char *name)
+{
+	static const char *const known[] = {"auto", "none", "sequential", "stride", "majority"};
+
+	if (!strncmp(name, REPLAY, strlen(REPLAY)) && name[strlen(REPLAY)])
+		return 0;
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+		if (!strcmp(known[i], name))
+			return 0;
+	return err_fail(-EINVAL,
+			"--prefetch '%s' is not one of auto|none|sequential|stride|majority|replay:FILE",
+			name);
+}
+
+/* Children may have other working folders. */
+static int prefetch_set(const char *name)
+{
+	char cwd[PATH_MAX], full[2 * PATH_MAX];
+
+	if (strncmp(name, REPLAY, strlen(REPLAY)) || name[strlen(REPLAY)] == '/' ||
+	    !getcwd(cwd, sizeof cwd))
+		return setenv("INFUSE_PREFETCH", name, 1);
+	snprintf(full, sizeof full, REPLAY "%s/%s", cwd, name + strlen(REPLAY));
+	return setenv("INFUSE_PREFETCH", full, 1);
 }
 
 /* "delay,us=200:tcp:HOST:PORT" is reached at "tcp:HOST:PORT". */
@@ -299,7 +327,7 @@ static int set_environment(const struct config *c, const char *library, const ch
 	r |= set_size("INFUSE_HEAP_MIN", c->heap_min);
 	r |= set_size("INFUSE_HEAP_SIZE", c->heap_size);
 	if (c->prefetch)
-		r |= setenv("INFUSE_PREFETCH", c->prefetch, 1);
+		r |= prefetch_set(c->prefetch);
 	if (c->stats)
 		r |= setenv("INFUSE_STATS", "1", 1);
 	if (c->stats_file) {
@@ -324,6 +352,8 @@ int verb_run(int argc, char **argv)
 	r = opt_parse(&command, argc, argv, &c, &first);
 	if (r)
 		return r > 0 ? 0 : VERB_USAGE;
+	if (c.prefetch && prefetch_check(c.prefetch))
+		return VERB_USAGE;
 	if (first >= argc)
 		return err_fail(VERB_USAGE, "which command? see infuse run --help");
 	if (c.local.bytes && c.local.bytes < LOCAL_MIN)

@@ -16,10 +16,8 @@
 #define PREFETCH_WINDOW_MAX 64u
 #define PREFETCH_STREAMS    64u
 #define PREFETCH_THREADS    16u
-#define PREFETCH_RECENT     512u /* slots of the memory for faults that nobody had foreseen */
-#define PREFETCH_AGE                                                                               \
-	64u /* faults that such a one is remembered for, and more with many threads                \
-	     */
+#define PREFETCH_RECENT     256u      /* slots of the memory for faults that nobody had foreseen */
+#define PREFETCH_AGE        64u       /* faults that one is kept for; more with many threads */
 #define PREFETCH_STRIDE_MAX (1 << 18) /* 1 GiB */
 #define PREFETCH_DELTAS     32u
 #define PREFETCH_WINDOWS    512u  /* asked and not settled */
@@ -32,8 +30,7 @@ enum prefetch_event {
 	PREFETCH_MISS,   /* a fault on a page that nobody has asked for */
 	PREFETCH_LATE,   /* on one that was asked ahead and is still on its way */
 	PREFETCH_FIRST,  /* the first touch of a window that has arrived: it was used */
-	PREFETCH_WASTED, /* a window is thrown away untouched; page is its first. No runs come out
-			  */
+	PREFETCH_WASTED, /* a window is thrown away untouched; page is its first */
 };
 
 /* count pages from page on, stride apart (never 0); with a list, its pages instead. */
@@ -160,6 +157,7 @@ struct prefetch_state {
 	uint32_t regions;
 
 	uint32_t low[PREFETCH_STREAMS], span[PREFETCH_STREAMS]; /* where a stream's faults may be */
+	uint32_t streams;                                       /* those from here on are free */
 	struct prefetch_stream stream[PREFETCH_STREAMS];
 	struct prefetch_recent {
 		uint32_t page, at;

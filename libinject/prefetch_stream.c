@@ -6,13 +6,15 @@
  */
 #include "libinject/prefetch.h"
 
-#define OFF_MAX    3u /* faults elsewhere than at a window's start, more than those at one */
-#define WASTED_MAX 3u
-#define WINDOW_MIN 4u
-#define AHEAD_MAX  4u
-#define LATE_MANY  4u
-#define CROWD_STEP 128u
-#define CROWD_MAX  4096u
+#define OFF_MAX      3u /* faults elsewhere than at a window's start, more than those at one */
+#define WASTED_MAX   3u
+#define WINDOW_MIN   4u
+#define AHEAD_MAX    4u
+#define LATE_MANY    4u
+#define CROWD_STEP   128u
+#define CROWD_MAX    4096u
+#define EXPIRE_EVERY 32u   /* faults: then one stream is looked at */
+#define EXPIRE_AFTER 4096u /* faults without one of its own */
 
 uint32_t run_within(const struct prefetch_state *s, int64_t page, int32_t stride, uint32_t count)
 {
@@ -31,8 +33,8 @@ uint32_t run_within(const struct prefetch_state *s, int64_t page, int32_t stride
 
 static uint32_t recent_slot(uint32_t page)
 {
-	_Static_assert(PREFETCH_RECENT == 1 << 9, "a slot for each hash");
-	return (page * UINT32_C(2654435769)) >> (32 - 9);
+	_Static_assert(PREFETCH_RECENT == 1 << 8, "a slot for each hash");
+	return (page * UINT32_C(2654435769)) >> (32 - 8);
 }
 
 bool recent_has(const struct prefetch_state *s, int64_t page)
@@ -147,11 +149,24 @@ static bool stream_reach(struct prefetch_state *s, struct prefetch_stream *t, in
 	return true;
 }
 
+/* One at a time, now and then: random faults should not be compared with what is long over. */
+static void stream_expire(struct prefetch_state *s)
+{
+	struct prefetch_stream *t = &s->stream[s->faults / EXPIRE_EVERY % PREFETCH_STREAMS];
+
+	if (t->stride && s->faults - t->used > EXPIRE_AFTER)
+		stream_end(s, t);
+	while (s->streams && !s->stream[s->streams - 1].stride)
+		s->streams--;
+}
+
 struct prefetch_stream *stream_follow(struct prefetch_state *s, struct prefetch_fault *f)
 {
 	struct prefetch_stream *t = &s->stream[f->owner % PREFETCH_STREAMS];
 	int64_t steps;
 
+	if (s->faults % EXPIRE_EVERY == 0)
+		stream_expire(s);
 	if (f->by < PREFETCH_KINDS && t->stride && t->check == f->check) {
 		steps = stream_steps(t, f->page);
 		if (steps >= 0 && stream_reach(s, t, steps, f)) {
@@ -159,7 +174,7 @@ struct prefetch_stream *stream_follow(struct prefetch_state *s, struct prefetch_
 			return t;
 		}
 	}
-	for (unsigned i = 0; i < PREFETCH_STREAMS; i++) {
+	for (unsigned i = 0; i < s->streams; i++) {
 		if (f->page - s->low[i] > s->span[i])
 			continue;
 		t = &s->stream[i];
@@ -208,6 +223,8 @@ struct prefetch_stream *stream_start(struct prefetch_state *s, int64_t page, int
 		.used = s->faults,
 		.check = (uint16_t)(oldest->check + 1),
 	};
+	if (s->streams <= (uint32_t)(oldest - s->stream))
+		s->streams = (uint32_t)(oldest - s->stream) + 1;
 	stream_bounds(s, oldest);
 	return oldest;
 }

@@ -8,12 +8,13 @@
  * A gate in front of it closes when what was fetched is thrown away untouched, or was local
  * anyway. Behind it the ruling one runs in the shadow too; the gate opens when it foresees well
  * again, or for one small window from time to time, and the time grows while that is in vain. Where
- * nobody foresees anything (random faults), only every eighth fault is looked at thoroughly.
+ * nobody foresees anything (random faults), one fault in eight is looked at thoroughly.
  */
 #include "libinject/prefetch.h"
 
 #define IDLE         64u
-#define THOROUGH     8u /* one fault in so many, when idle */
+#define SAMPLE       128u /* of so many faults, when idle, */
+#define SAMPLED      16u  /* so many are looked at; in a row, because a trend takes some */
 #define SWITCH_AFTER 64u
 #define SWITCH_LEAD  16384 /* of 65536 */
 #define BAR_FIRST    8u
@@ -182,13 +183,13 @@ unsigned tournament_fault(struct prefetch_state *s, struct prefetch_fault *f,
 	uint8_t ruler = r->ruler;
 	unsigned n = 0;
 
-	f->thorough = r->idle < IDLE || s->faults % THOROUGH == 0;
+	f->thorough = r->idle < IDLE || s->faults % SAMPLE < SAMPLED;
 	for (unsigned i = 0; i < s->candidates; i++) {
 		uint8_t by = s->candidate[i];
 
 		if (by == ruler)
 			n = candidate_fault(s, r, by, f, run);
-		else
+		else if (f->thorough)
 			candidate_fault(s, r, by, f, shadow);
 	}
 	if (f->foreseen || n)

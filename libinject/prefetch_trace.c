@@ -36,8 +36,12 @@ _Static_assert(sizeof(struct trace_header) == 40, "the file's layout");
 
 void trace_add(struct prefetch_state *s, uint32_t page)
 {
-	if (s->trace.count < TRACE_MAX)
-		s->trace.page[s->trace.count++] = page;
+	struct prefetch_trace *t = &s->trace;
+
+	if (t->count == TRACE_MAX)
+		return;
+	t->page[t->count] = page;
+	__atomic_store_n(&t->count, t->count + 1, __ATOMIC_RELEASE);
 }
 
 void trace_close(struct prefetch_state *s)
@@ -229,17 +233,19 @@ int trace_open(struct prefetch_state *s, const char *path)
 static int trace_write(const struct prefetch_state *s, int fd)
 {
 	const struct prefetch_trace *t = &s->trace;
+	/* Faults may still be coming in. */
+	uint32_t count = __atomic_load_n(&t->count, __ATOMIC_ACQUIRE);
 	struct trace_header h = {
 		.magic = TRACE_MAGIC,
 		.version = TRACE_VERSION,
 		.page_bytes = TRACE_PAGE,
 		.pages = s->pages,
-		.count = t->count,
-		.hash = XXH3_64bits(t->page, (size_t)t->count * sizeof *t->page),
+		.count = count,
+		.hash = XXH3_64bits(t->page, (size_t)count * sizeof *t->page),
 	};
 	int r = write_all(fd, &h, sizeof h);
 
-	return r ? r : write_all(fd, t->page, (size_t)t->count * sizeof *t->page);
+	return r ? r : write_all(fd, t->page, (size_t)count * sizeof *t->page);
 }
 
 int prefetch_trace_save(const struct prefetch_state *s, const char *path)

@@ -156,6 +156,28 @@ static int do_advise(struct inject_heap *h, struct request *rq, unsigned port)
 	return 0;
 }
 
+/* Scattered pages; they are where the words of an error will be: the caller's memory may be a heap's,
+ * which a handler must not touch. */
+#define ADVISE_LIST (INJECT_WILLNEED + 1)
+_Static_assert(sizeof(((struct request *)0)->text) >= TRAY_FRAMES * sizeof(uint32_t),
+	       "a request has room for a tray's list");
+
+static int do_prefetch(struct inject_heap *h, struct request *rq, unsigned port)
+{
+	struct port *p = h->port[port];
+	uint32_t list[TRAY_FRAMES];
+
+	memcpy(list, rq->text, rq->count * sizeof *list);
+	lock_take(&p->lock);
+	fetch_ahead(p,
+		    &(struct prefetch_run){
+			    .page = list[0], .stride = 1, .count = rq->count, .list = list},
+		    true, clock_ns());
+	make_room(p, list[0], clock_ns());
+	lock_drop(&p->lock);
+	return 0;
+}
+
 static void pin_drop(struct inject_heap *h, uint32_t page)
 {
 	uint16_t pins = __atomic_load_n(&h->pins[page], __ATOMIC_SEQ_CST);
@@ -232,7 +254,7 @@ static int request_execute(struct inject_heap *h, struct request *rq, unsigned p
 	case REQ_DISCARD:
 		return do_discard(h, rq);
 	case REQ_ADVISE:
-		return do_advise(h, rq, port);
+		return rq->arg == ADVISE_LIST ? do_prefetch(h, rq, port) : do_advise(h, rq, port);
 	case REQ_PIN:
 		return do_pin(h, rq, port);
 	case REQ_UNPIN:
@@ -280,5 +302,31 @@ int heap_call(struct inject_heap *h, struct request *rq)
 	if (lock)
 		lock_drop(&h->control);
 	signals_restore(signals);
+	return r;
+}
+
+int inject_prefetch(struct inject_heap *h, const void *const *addresses, unsigned count)
+{
+	int64_t most;
+	int r = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		if (!h || heap_of(addresses[i]) != h)
+			return err_fail(-EINVAL, "inject_prefetch: %p is not in the heap",
+					addresses[i]);
+	if (!count)
+		return 0;
+	most = atomic_load(&h->cache.limit) / 2;
+	for (unsigned i = 0; i < count && i < most && !r; i += TRAY_FRAMES) {
+		struct request rq = {.kind = REQ_ADVISE, .arg = ADVISE_LIST};
+		uint32_t page;
+
+		rq.count = count - i < TRAY_FRAMES ? count - i : TRAY_FRAMES;
+		for (unsigned k = 0; k < rq.count; k++) {
+			page = page_of(h, addresses[i + k]);
+			memcpy(rq.text + k * sizeof page, &page, sizeof page);
+		}
+		r = heap_call(h, &rq);
+	}
 	return r;
 }

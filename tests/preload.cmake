@@ -13,6 +13,7 @@ target_link_libraries(mappings PRIVATE Threads::Threads)
 
 infuse_script_test(run-keeps-memory-as-the-manuals-say slow 200)
 infuse_script_test(run-refuses-what-can-not-work quick 60)
+infuse_script_test(run-replays-a-recorded-program quick 60)
 infuse_script_test(run-hands-status-and-signals-over quick 60)
 infuse_script_test(run-costs-small-programs-nothing quick 60)
 infuse_script_test(run-says-when-donors-are-full quick 60)

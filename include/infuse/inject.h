@@ -63,7 +63,8 @@ struct inject_options {
 	unsigned local_percent;     /* or a share of what is allocated (1..100) */
 	enum inject_mode mode;
 	unsigned threads;           /* handlers, or ports in SIGBUS mode; 0: one a core */
-	const char *prefetch;       /* "none", "sequential", "stride"; NULL: "stride" */
+	const char *prefetch;       /* "auto" (or NULL), "none", "sequential", "stride", "majority",
+				       "replay:FILE": libinject(3) */
 	unsigned window_pages;      /* prefetched at once, 1..64; 0: 64 */
 	uint64_t deadline_ns;       /* for one request; 0: 3 s */
 	uint64_t spin_ns;           /* polls so long before it sleeps; 0: 50 us */
@@ -102,6 +103,13 @@ enum inject_advice {
 	INJECT_WILLNEED,   /* start to fetch now; does not wait */
 };
 INJECT_API int inject_advise(struct inject_heap *h, void *p, size_t bytes, enum inject_advice advice);
+
+/*
+ * Starts to fetch the pages of count addresses, as scattered as they are, up to 64 in one message;
+ * does not wait. What is local, or on its way, or more than half of the local cache, is left out.
+ * -EINVAL when one is not in the heap: then nothing is fetched.
+ */
+INJECT_API int inject_prefetch(struct inject_heap *h, const void *const *addresses, unsigned count);
 
 /*
  * Makes the pages of [p, p + bytes) local and keeps them so until inject_unpin(); pins nest. Blocks

@@ -6,6 +6,8 @@
  */
 #include "libinject/preload/preload.h"
 
+#include "libinject/heap.h"
+#include "common/error.h"
 #include "common/parse.h"
 #include "common/sys.h"
 
@@ -210,8 +212,12 @@ void report(void)
 	int n;
 
 	/* A child of vfork() shares our memory, and leaves by _exit() when its exec failed. */
-	if (!h || !set || (!set->stats && !set->stats_file) ||
-	    lazy_owner() != (int)sys_call0(SYS_getpid) || atomic_exchange(&reported, true))
+	if (!h || !set || lazy_owner() != (int)sys_call0(SYS_getpid) ||
+	    atomic_exchange(&reported, true))
+		return;
+	if (prefetch_save(&h->prefetch))
+		report_line("%s", err_text());
+	if (!set->stats && !set->stats_file)
 		return;
 	if (inject_stats(h, &s))
 		return;

@@ -23,7 +23,7 @@ static struct settings settings = {
 };
 static char wrong[256];
 /* Copies: programs write over their environment (process titles) or drop it. */
-static char donors[MAX_TEXT], stats_file[MAX_TEXT], prefetch[64];
+static char donors[MAX_TEXT], stats_file[MAX_TEXT], prefetch[MAX_TEXT];
 static _Atomic int known;
 
 static void note_wrong(const char *name)
