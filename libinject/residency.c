@@ -42,7 +42,8 @@
 #define RUN         32u   /* neighbours that came together leave together */
 #define GROUP       32u   /* blocks, of which one is judged by age, one by absence */
 #define PROBATION   16u   /* a page stays till so great a part of the limit's pages has come */
-#define DUEL_LOCAL  64u   /* fewer pages, local or at all, tell nothing about a rule */
+#define LATER_QUEUE 1u
+#define DUEL_LOCAL  64u /* fewer pages, local or at all, tell nothing about a rule */
 #define DUEL_PAGES  2048u
 #define DUEL_LEAD   32u
 #define SWEEP_MOST  256u
@@ -51,7 +52,7 @@ _Static_assert(LEVEL_MAX + 1 < RESIDENCY_QUEUES, "a queue for each level and one
 int residency_init(struct residency *r, uint32_t pages)
 {
 	/* Each page has one entry at most; each queue wastes less than two chunks. */
-	r->chunks_max = pages / RESIDENCY_CHUNK + 8 + 3 * RESIDENCY_QUEUES * 2;
+	r->chunks_max = pages / RESIDENCY_CHUNK + 8 + RESIDENCY_RULES * RESIDENCY_QUEUES * 2;
 	r->pages = pages;
 	/* Address space for the most there can be; memory for what is used. */
 	r->meta = mem_map((size_t)pages * sizeof *r->meta);
@@ -168,15 +169,16 @@ static uint32_t stamp_age(const struct residency *r, uint16_t meta)
 	return ((r->time >> r->tick) - (meta >> STAMP_SHIFT)) & STAMP_MASK;
 }
 
-static void enqueue(struct residency *r, uint32_t page, uint32_t level)
+static void enqueue(struct residency *r, uint32_t page, uint32_t level, enum residency_rule rule)
 {
-	enum residency_rule rule = rule_of(r, page);
 	struct residency_set *s = &r->set[rule];
 	uint32_t luck = hash(page >> r->block) >> 30;
 
 	r->meta[page] = (uint16_t)(QUEUED | level << LEVEL_SHIFT | (uint32_t)rule << SET_SHIFT);
 	r->count++;
 	s->count++;
+	if (rule == RESIDENCY_LATER)
+		level = LATER_QUEUE, luck = 2;
 	queue_push(r, &s->queue[level + (luck == 0) - (luck == 1)], page, r->time);
 }
 
@@ -228,7 +230,7 @@ static void score_count(struct residency *r, enum residency_rule rule)
 /* Half of the entries are stale: drops those. */
 static void compact(struct residency *r)
 {
-	for (struct residency_set *s = r->set; s < r->set + 3; s++)
+	for (struct residency_set *s = r->set; s < r->set + RESIDENCY_RULES; s++)
 		for (unsigned i = 0; i < RESIDENCY_QUEUES; i++) {
 			struct residency_queue *q = &s->queue[i], kept = {0};
 
@@ -253,6 +255,7 @@ void residency_add(struct residency *r, const uint32_t *page, unsigned count,
 	lock_take(&r->lock);
 	for (unsigned i = 0; i < count; i++) {
 		uint16_t *m = &r->meta[page[i]];
+		enum residency_rule rule;
 
 		if (why == RESIDENCY_DEMAND || why == RESIDENCY_AHEAD) {
 			r->time++;
@@ -268,22 +271,33 @@ void residency_add(struct residency *r, const uint32_t *page, unsigned count,
 			*m = (uint16_t)((*m & ~GONE) | AGAIN);
 			continue;
 		}
+		rule = why == RESIDENCY_KEPT ? RESIDENCY_LATER : rule_of(r, page[i]);
 		if (why == RESIDENCY_DEMAND || why == RESIDENCY_AHEAD)
-			score_count(r, rule_of(r, page[i]));
-		enqueue(r, page[i], level_now(r, *m, why));
+			score_count(r, rule);
+		enqueue(r, page[i], level_now(r, *m, why), rule);
 	}
 	lock_drop(&r->lock);
+}
+
+static uint32_t head_stayed(const struct residency *r, const struct residency_queue *q)
+{
+	return r->time - r->chunk[q->first].entry[q->from].time;
 }
 
 /* Whose turn it is: each set keeps its share of what is local. */
 static struct residency_set *set_pick(struct residency *r)
 {
-	for (unsigned i = 0; i < 2; i++)
+	struct residency_set *later = &r->set[RESIDENCY_LATER];
+
+	if (later->count && head_stayed(r, &later->queue[LATER_QUEUE]) > r->limit / 4)
+		return later;
+	for (unsigned i = RESIDENCY_BY_AGE; i <= RESIDENCY_BY_ABSENCE; i++)
 		if (r->set[i].count > r->count / GROUP)
 			return &r->set[i];
-	if (r->set[RESIDENCY_BY_WINNER].count)
-		return &r->set[RESIDENCY_BY_WINNER];
-	return &r->set[r->set[0].count ? 0 : 1];
+	for (unsigned i = RESIDENCY_RULES - 1; i--;)
+		if (r->set[i].count)
+			return &r->set[i];
+	return later;
 }
 
 static struct residency_queue *queue_pick(struct residency *r, struct residency_set *s)
@@ -303,7 +317,7 @@ static struct residency_queue *queue_pick(struct residency *r, struct residency_
 
 		if (!q->first)
 			continue;
-		stayed = r->time - r->chunk[q->first].entry[q->from].time + 1;
+		stayed = head_stayed(r, q) + 1;
 		if (!by_age && stayed > r->limit / PROBATION)
 			stayed <<= i;
 		if (stayed >= most)
@@ -333,7 +347,7 @@ unsigned residency_pick(struct residency *r, uint32_t *page, unsigned most)
 		r->count--;
 		s->count--;
 		if (m & AGAIN) {
-			enqueue(r, p, level_of((uint16_t)m));
+			enqueue(r, p, level_of((uint16_t)m), rule_of(r, p));
 			continue;
 		}
 		r->meta[p] = (uint16_t)((m & LEVEL_MASK << LEVEL_SHIFT) |

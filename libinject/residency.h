@@ -46,7 +46,13 @@ struct residency_set {
 	uint32_t more;  /* and how many may follow it before the others are looked at */
 };
 
-enum residency_rule { RESIDENCY_BY_AGE, RESIDENCY_BY_ABSENCE, RESIDENCY_BY_WINNER };
+enum residency_rule {
+	RESIDENCY_BY_AGE,
+	RESIDENCY_BY_ABSENCE,
+	RESIDENCY_BY_WINNER,
+	RESIDENCY_LATER, /* could not be taken: all in one queue, and not looked at for a while */
+	RESIDENCY_RULES,
+};
 
 struct residency {
 	struct lock lock;
@@ -62,7 +68,7 @@ struct residency {
 	uint32_t count, stale; /* entries that are pages; that are not any more */
 	uint32_t swept;
 	int32_t score; /* > 0: judging by absence brings fewer fetches */
-	struct residency_set set[3];
+	struct residency_set set[RESIDENCY_RULES];
 };
 
 int residency_init(struct residency *r, uint32_t pages);

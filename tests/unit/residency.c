@@ -223,6 +223,38 @@ Test(residency, a_page_that_came_back_or_was_kept_is_not_next)
 	cache_close();
 }
 
+Test(residency, pages_that_can_not_be_taken_do_not_hide_the_others)
+{
+	unsigned looks = 0;
+
+	cache_open();
+	for (uint32_t p = 0; p < LOCAL; p++)
+		touch(p, RESIDENCY_DEMAND);
+	/* Of the first 2000 pages none can be taken. */
+	for (uint32_t found = 0; found < LOCAL - 2000; looks++) {
+		uint32_t page = pick(&cache.res);
+
+		cr_assert_lt(looks, 2 * LOCAL);
+		if (page < 2000) {
+			residency_add(&cache.res, &page, 1, RESIDENCY_KEPT);
+			continue;
+		}
+		cache.local[page] = false;
+		cache.count--;
+		found++;
+	}
+	/* Nor later, but new ones go on coming and going. */
+	for (uint32_t i = 0; i < 10 * LOCAL; i++) {
+		uint32_t page = 2000 + i % 4000;
+
+		residency_add(&cache.res, &page, 1, RESIDENCY_DEMAND);
+		for (page = pick(&cache.res); page < 2000; page = pick(&cache.res), looks++)
+			residency_add(&cache.res, &page, 1, RESIDENCY_KEPT);
+	}
+	cr_assert_lt(looks, 10 * LOCAL * 5, "%u", looks);
+	cache_close();
+}
+
 Test(residency, nothing_is_lost_whatever_is_done)
 {
 	uint64_t x = 3;
