@@ -28,6 +28,6 @@ for mode in sigbus handler; do
 	stress --mode $mode --seed $((seed++)) --size 64M --local 16M "${unix[@]}"
 	stress --mode $mode --seed $((seed++)) --size 64M --local 4M --prefetch none "${shm[@]}"
 	stress --mode $mode --seed $((seed++)) --size 48M --local 2M --prefetch sequential "${late[@]}"
-	stress --mode $mode --seed $((seed++)) --size 64M --local 12M "${shm[@]}"
+	stress --mode $mode --seed $((seed++)) --size 64M --local 12M --prefetch majority "${shm[@]}"
 	stress --mode $mode --seed $((seed++)) --size 16M --local 1M "${tcp[@]}" "${unix[@]}"
 done

@@ -236,6 +236,7 @@ static void case_heaps(void)
 {
 	struct inject_heap *h = heap_open_named("one"), *g = heap_open_named("two");
 	uint64_t *a = alloc(h, PAGES), *b = alloc(g, PAGES), *c;
+	const void *scattered[200];
 	void *p;
 
 	fill(a, PAGES, 1);
@@ -244,6 +245,13 @@ static void case_heaps(void)
 	    inject_advise(g, b, PAGES * 4096, INJECT_SEQUENTIAL) ||
 	    inject_advise(g, b, 64 * 4096, INJECT_WILLNEED))
 		errx(1, "inject_advise: %s", inject_error());
+	for (size_t i = 0; i < 200; i++)
+		scattered[i] = b + (i * 37 + 5) % PAGES * WORDS;
+	if (inject_prefetch(g, scattered, 200) || inject_prefetch(g, scattered, 0))
+		errx(1, "inject_prefetch: %s", inject_error());
+	scattered[199] = a;
+	if (inject_prefetch(g, scattered, 200) != -EINVAL)
+		errx(1, "a stranger's page was fetched ahead");
 	check("one", a, PAGES, 1);
 	check("two", b, PAGES, 2);
 	if (inject_free(h, b) != -EINVAL || inject_free(h, a + 8) != -EINVAL)

@@ -25,7 +25,7 @@ static struct config {
 	uint64_t size, local, threads, seed, seconds_ns;
 	const char *mode, *prefetch;
 } config = {.size = 64 << 20, .local = 4 << 20, .threads = 4, .seed = 1, .seconds_ns = 5000000000,
-	    .mode = "handler", .prefetch = "stride"};
+	    .mode = "handler", .prefetch = "auto"};
 
 #define OPTION(n, t, field, a, h, ...)                                                             \
 	{.name = n, .type = t, .offset = offsetof(struct config, field), .arg = a, .help = h, __VA_ARGS__}
@@ -39,7 +39,7 @@ static const struct opt table[] = {
 	OPTION("time", OPT_DURATION, seconds_ns, "TIME", "to run"),
 	OPTION("mode", OPT_CHOICE, mode, "MODE", "sigbus or handler", .choices = "sigbus|handler"),
 	OPTION("prefetch", OPT_CHOICE, prefetch, "NAME", "prefetcher",
-	       .choices = "none|sequential|stride"),
+	       .choices = "none|sequential|stride|majority|auto"),
 };
 
 static struct inject_heap *heap;
