@@ -18,6 +18,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
 
 /*
  * meta of a page, from bit 0: QUEUED; its level, 0: no history; when QUEUED flags, else when it was
@@ -34,19 +35,20 @@
 #define STAMP_SHIFT 5
 #define STAMP_MASK  0x7ffu
 
-#define LEVEL_MAX   12u
-#define TICKS       5u    /* log2 of the ticks in which as many pages come as may be local */
-#define FORGOTTEN   1024u /* ticks after which an absence says nothing any more */
-#define LEVEL_NEW   9u    /* as if it had been absent while 4 x the limit's pages came */
-#define LEVEL_AHEAD 10u   /* 8 x */
-#define RUN         32u   /* neighbours that came together leave together */
-#define GROUP       32u   /* blocks, of which one is judged by age, one by absence */
-#define PROBATION   16u   /* a page stays till so great a part of the limit's pages has come */
-#define LATER_QUEUE 1u
-#define DUEL_LOCAL  64u /* fewer pages, local or at all, tell nothing about a rule */
-#define DUEL_PAGES  2048u
-#define DUEL_LEAD   32u
-#define SWEEP_MOST  256u
+#define LEVEL_MAX     12u
+#define TICKS         5u    /* log2 of the ticks in which as many pages come as may be local */
+#define FORGOTTEN     1024u /* ticks after which an absence says nothing any more */
+#define LEVEL_NEW     9u    /* as if it had been absent while 4 x the limit's pages came */
+#define LEVEL_AHEAD   10u   /* 8 x */
+#define RUN           32u   /* neighbours that came together leave together */
+#define GROUP         32u   /* blocks, of which one is judged by age, one by absence */
+#define PROBATION     16u   /* a page stays till so great a part of the limit's pages has come */
+#define LATER_QUEUE   1u
+#define DUEL_LOCAL    64u /* fewer pages, local or at all, tell nothing about a rule */
+#define DUEL_PAGES    2048u
+#define DUEL_LEAD     32u
+#define SWEEP_MOST    256u
+#define META_BYTES(n) (((size_t)(n) / 4 + 1) * 8) /* swept four at a time */
 _Static_assert(LEVEL_MAX + 1 < RESIDENCY_QUEUES, "a queue for each level and one around");
 
 int residency_init(struct residency *r, uint32_t pages)
@@ -55,7 +57,7 @@ int residency_init(struct residency *r, uint32_t pages)
 	r->chunks_max = pages / RESIDENCY_CHUNK + 8 + RESIDENCY_RULES * RESIDENCY_QUEUES * 2;
 	r->pages = pages;
 	/* Address space for the most there can be; memory for what is used. */
-	r->meta = mem_map((size_t)pages * sizeof *r->meta);
+	r->meta = mem_map(META_BYTES(pages));
 	r->chunk = mem_map((size_t)r->chunks_max * sizeof *r->chunk);
 	if (!r->meta || !r->chunk) {
 		residency_free(r);
@@ -65,13 +67,13 @@ int residency_init(struct residency *r, uint32_t pages)
 	/* Blocks as big as a prefetched window where that leaves enough of them to compare. */
 	while (r->block < 6 && pages >> (r->block + 11))
 		r->block++;
-	residency_limit(r, pages);
+	residency_limit(r, r->limit ? r->limit : pages);
 	return 0;
 }
 
 void residency_free(struct residency *r)
 {
-	mem_unmap(r->meta, (size_t)r->pages * sizeof *r->meta);
+	mem_unmap(r->meta, META_BYTES(r->pages));
 	mem_unmap(r->chunk, (size_t)r->chunks_max * sizeof *r->chunk);
 	r->meta = NULL;
 	r->chunk = NULL;
@@ -80,7 +82,8 @@ void residency_free(struct residency *r)
 /* Absences of before are misread by the ratio of the limits: harmless. */
 void residency_limit(struct residency *r, uint64_t pages)
 {
-	uint32_t n = pages < 1 ? 1 : pages < r->pages ? (uint32_t)pages : r->pages;
+	uint64_t most = r->pages ? r->pages : UINT32_MAX;
+	uint32_t n = pages < 1 ? 1 : (uint32_t)(pages < most ? pages : most);
 	uint32_t log2 = 31 - (uint32_t)__builtin_clz(n | 1);
 
 	lock_take(&r->lock);
@@ -201,14 +204,17 @@ static uint32_t level_now(const struct residency *r, uint16_t meta, enum residen
 /* Old stamps must not be taken for new ones when their few bits come round again. */
 static void sweep(struct residency *r)
 {
-	uint32_t n = r->pages / r->limit / 8 + 1;
+	uint32_t words = r->pages / 4 + 1, n = words / r->limit / 8 + 1;
+	uint64_t four;
 
 	for (n = n < SWEEP_MOST ? n : SWEEP_MOST; n; n--) {
-		uint16_t *m = &r->meta[r->swept];
+		uint16_t *m = &r->meta[4 * (size_t)r->swept];
 
-		if (*m && !(*m & QUEUED) && stamp_age(r, *m) >= FORGOTTEN)
-			*m = 0;
-		if (++r->swept == r->pages)
+		memcpy(&four, m, sizeof four);
+		for (unsigned i = 0; four && i < 4; i++)
+			if (m[i] && !(m[i] & QUEUED) && stamp_age(r, m[i]) >= FORGOTTEN)
+				m[i] = 0;
+		if (++r->swept == words)
 			r->swept = 0;
 	}
 }

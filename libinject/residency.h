@@ -73,7 +73,8 @@ struct residency {
 
 int residency_init(struct residency *r, uint32_t pages);
 void residency_free(struct residency *r); /* takes a zeroed one */
-/* How many pages may be local: what "soon" and "recent" mean is measured by it. */
+/* How many pages may be local: what "soon" and "recent" mean is measured by it. May
+ * be called before residency_init(). */
 void residency_limit(struct residency *r, uint64_t pages);
 /* They are local now. */
 void residency_add(struct residency *r, const uint32_t *page, unsigned count,

@@ -255,6 +255,18 @@ Test(residency, pages_that_can_not_be_taken_do_not_hide_the_others)
 	cache_close();
 }
 
+Test(residency, the_limit_may_be_told_before_the_rest)
+{
+	struct residency r = {0};
+
+	residency_limit(&r, LOCAL);
+	cr_assert_eq(residency_init(&r, PAGES), 0);
+	cr_assert_eq(r.limit, LOCAL);
+	residency_limit(&r, 2ull * PAGES);
+	cr_assert_eq(r.limit, PAGES);
+	residency_free(&r);
+}
+
 Test(residency, nothing_is_lost_whatever_is_done)
 {
 	uint64_t x = 3;
