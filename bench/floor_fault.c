@@ -99,7 +99,7 @@ static void take_out(struct cycle *y, size_t bytes)
 	}
 	if (y->c->move)
 		failed(y,
-		       uffd_move(y->fd, y->stage, page_at(y, window_page(y, y->gone)), bytes,
+		       uffd_move_out(y->fd, y->stage, page_at(y, window_page(y, y->gone)), bytes,
 				 &done),
 		       "MOVE out");
 	else
@@ -119,7 +119,7 @@ static void resolve(struct cycle *y)
 	for (unsigned i = 0; i < y->c->batch && !y->error; i++)
 		*(volatile uint64_t *)(void *)(y->stage + i * BENCH_PAGE) = page + i;
 	if (y->c->move && full)
-		failed(y, uffd_move(y->fd, page_at(y, page), y->stage, bytes, &done), "MOVE in");
+		failed(y, uffd_move_in(y->fd, page_at(y, page), y->stage, bytes, &done), "MOVE in");
 	else
 		failed(y, uffd_copy(y->fd, page_at(y, page), y->stage, bytes, &done), "COPY");
 	/* The faulting thread must go on even so; the wrong contents tell. */

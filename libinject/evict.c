@@ -127,7 +127,7 @@ static void take_run(struct port *p, struct round *v, unsigned first, unsigned c
 		int r = -EINVAL;
 
 		if (move)
-			r = uffd_move(h->uffd, frame_address(p, v->frame + i),
+			r = uffd_move_out(h->uffd, frame_address(p, v->frame + i),
 				      page_address(h, v->page[i]), (first + count - i) * PAGE, &done);
 		for (size_t k = 0; k < done / PAGE; k++)
 			v->taken[i++] = 1;
@@ -180,8 +180,9 @@ static void drop_copied(struct inject_heap *h, const struct round *v)
 }
 
 /* Nobody can have written to them: a write would have waited for us. */
-static void drop_protected(struct inject_heap *h, const struct round *v)
+static void drop_protected(struct port *p, const struct round *v)
 {
+	struct inject_heap *h = p->heap;
 	unsigned n = v->protected_count;
 
 	if (!n)
@@ -192,7 +193,7 @@ static void drop_protected(struct inject_heap *h, const struct round *v)
 		page_become(h, v->protected[i], PG_ABSENT, 0, 0);
 		area_count(h, v->protected[i], -8);
 	}
-	COUNT(h, pages_clean, n);
+	COUNT(p, pages_clean, n);
 }
 
 static bool is_clean(const struct inject_heap *h, uint32_t page, const void *bytes, uint64_t *hash)
@@ -233,7 +234,7 @@ static void round_settle(struct port *p, const struct round *v)
 			page_become(h, page, PG_ABSENT, 0, 0);
 			frame_put(p, frame, true);
 			area_count(h, page, -8);
-			COUNT(h, pages_clean, 1);
+			COUNT(p, pages_clean, 1);
 		} else {
 			unsigned at = op->count++;
 
@@ -286,8 +287,9 @@ unsigned evict(struct port *p, unsigned most, uint64_t now)
 		return 0;
 	if (most > TRAY_FRAMES - p->out_next)
 		most = TRAY_FRAMES - p->out_next;
+	port_queue_fresh(p);
 	victims_claim(h, &v, most);
-	drop_protected(h, &v);
+	drop_protected(p, &v);
 	v.frame = p->out_tray * TRAY_FRAMES + p->out_next;
 	for (unsigned i = 0; i < v.count; i++)
 		v.mapped[i] = false;

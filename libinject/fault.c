@@ -129,30 +129,39 @@ static uint32_t fetch_word(const struct port *p, const struct op *op, uint32_t k
 	return page_word(PG_FETCH, keep, p->index * PORT_OPS + (uint32_t)(op - p->ops));
 }
 
-/* Claims what is absent of a run; from its lowest page on, so that neighbours are one request. */
+static void claim_ahead(struct inject_heap *h, struct port *p, struct op *op, int64_t page)
+{
+	uint32_t word;
+	unsigned at;
+
+	if (page < 0 || page >= h->pages)
+		return;
+	word = page_load(h, (uint32_t)page);
+	if (page_state(word) != PG_ABSENT || word & PG_RANDOM ||
+	    !page_claim(h, (uint32_t)page, word, fetch_word(p, op, word & PG_KEEP)))
+		return;
+	/* In order, so that neighbours are one piece of the request and one MOVE. */
+	for (at = op->count++; at && op->page[at - 1] > page; at--)
+		op->page[at] = op->page[at - 1];
+	op->page[at] = (uint32_t)page;
+}
+
+/* Claims what is absent of a run. */
 static void run_claim(struct inject_heap *h, struct port *p, struct op *op,
 		      const struct prefetch_run *run, uint32_t count)
 {
 	int64_t page = run->page;
 	int32_t step = run->stride;
 
-	if (step == -1) {
-		page -= count - 1;
-		step = 1;
+	if (step < 0) {
+		page += (int64_t)step * (count - 1);
+		step = -step;
 	}
-	for (uint32_t i = 0; i < count; i++, page += step) {
-		uint32_t word;
-
-		if (page < 0 || page >= h->pages)
-			continue;
-		word = page_load(h, (uint32_t)page);
-		if (page_state(word) == PG_ABSENT && !(word & PG_RANDOM) &&
-		    page_claim(h, (uint32_t)page, word, fetch_word(p, op, word & PG_KEEP)))
-			op->page[op->count++] = (uint32_t)page;
-	}
+	for (uint32_t i = 0; i < count; i++, page += step)
+		claim_ahead(h, p, op, run->list ? run->list[i] : page);
 }
 
-unsigned fetch_ahead(struct port *p, const struct prefetch_run *run, bool eager, uint64_t now)
+int fetch_ahead(struct port *p, const struct prefetch_run *run, bool eager, uint64_t now)
 {
 	struct inject_heap *h = p->heap;
 	int64_t limit = atomic_load_explicit(&h->cache.limit, memory_order_relaxed);
@@ -167,17 +176,18 @@ unsigned fetch_ahead(struct port *p, const struct prefetch_run *run, bool eager,
 	while (trays_idle(p) < SPARE_TRAYS && window_drop(p, false))
 		;
 	if (!count || trays_idle(p) < SPARE_TRAYS)
-		return 0;
+		return -1;
 	op = op_get(p);
 	if (!op)
-		return 0;
+		return -1;
 	run_claim(h, p, op, run, count);
 	frame = op->count ? frames_take_window(p, op->count) : -1;
 	if (frame < 0) {
 		for (unsigned i = 0; i < op->count; i++)
 			page_become(h, op->page[i], PG_ABSENT, 0, 0);
+		count = op->count;
 		op_put(p, op);
-		return 0;
+		return count ? -1 : 0;
 	}
 	for (unsigned i = 0; i < op->count; i++)
 		op->frame[i] = (uint16_t)(frame + (int)i);
@@ -186,9 +196,9 @@ unsigned fetch_ahead(struct port *p, const struct prefetch_run *run, bool eager,
 	count = op->count;
 	atomic_fetch_add(&h->cache.resident, count);
 	atomic_fetch_add(&h->cache.ahead, count);
-	COUNT(h, prefetched, count);
+	COUNT(p, prefetched, count);
 	op_fetch(p, op, now);
-	return count;
+	return (int)count;
 }
 
 /* p's lock held. */
@@ -206,11 +216,17 @@ static void prefetch(struct port *p, enum prefetch_event e, const struct fault *
 	hits = h->prefetch.state.hits;
 	n = prefetch_event(&h->prefetch, e, f->page, f->thread, run);
 	hits = h->prefetch.state.hits - hits;
-	for (unsigned i = 0; i < n; i++)
-		prefetch_asked(&h->prefetch, &run[i], fetch_ahead(p, &run[i], false, now));
+	for (unsigned i = 0; i < n; i++) {
+		int asked = fetch_ahead(p, &run[i], false, now);
+
+		if (asked < 0)
+			prefetch_refused(&h->prefetch, &run[i]);
+		else
+			prefetch_asked(&h->prefetch, &run[i], (uint32_t)asked);
+	}
 	lock_drop(&h->prefetch_lock);
 	if (hits)
-		COUNT(h, prefetch_hits, hits);
+		COUNT(p, prefetch_hits, hits);
 }
 
 /*
@@ -223,10 +239,10 @@ static unsigned evict_batch(const struct inject_heap *h, uint32_t page)
 	unsigned n = 1;
 
 	if (atomic_load_explicit(&h->crowded, memory_order_relaxed))
-		n = 32;
+		n = 64;
 	else if (h->self_fd >= 0 && !area_is_written(h, page))
-		n = 16;
-	return n > most ? 1 : n;
+		n = 8;
+	return n <= most ? n : most > 1 ? (unsigned)most : 1;
 }
 
 /* p's lock held on entry and exit, dropped while frames are waited for. page: for which. */
@@ -318,7 +334,7 @@ static int fetch_demand(struct inject_heap *h, struct port *p, struct fault *f, 
 		goto out;
 	}
 	if (!ps_page_hash(h->volume, f->page))
-		COUNT(h, faults_zero, 1);
+		COUNT(p, faults_zero, 1);
 	atomic_fetch_add(&h->cache.resident, 1);
 	op->page[0] = f->page;
 	op->frame[0] = (uint16_t)frame;
@@ -353,7 +369,7 @@ static int steal_staged(struct inject_heap *h, struct port *mine, uint32_t page,
 		goto out;
 	}
 	atomic_fetch_add(&h->cache.resident, 1);
-	COUNT(h, faults_staged, 1);
+	COUNT(p, faults_staged, 1);
 	if (out_forget(p, page))
 		page_become(h, page, PG_LOCAL, 0, 0);
 	else
@@ -376,7 +392,7 @@ static void join_fetch(struct inject_heap *h, const struct fault *f, uint32_t wo
 	struct op *op = fetch_of(p, word);
 	enum prefetch_event e;
 
-	COUNT(h, faults_shared, 1);
+	COUNT(p, faults_shared, 1);
 	lock_take(&p->lock);
 	p->faults++;
 	port_poll(p, now);
@@ -384,7 +400,7 @@ static void join_fetch(struct inject_heap *h, const struct fault *f, uint32_t wo
 	if (page_load(h, f->page) == word && op->ahead) {
 		e = op->arrived ? PREFETCH_FIRST : PREFETCH_LATE;
 		if (!op->arrived)
-			COUNT(h, prefetch_late, 1);
+			COUNT(p, prefetch_late, 1);
 		prefetch(p, e, f, now);
 		if (page_load(h, f->page) == word)
 			fetch_want(p, word);
@@ -414,7 +430,7 @@ static int fault_mapped(struct inject_heap *h, struct port *p, const struct faul
 		uffd_protect(h->uffd, page_address(h, f->page), PAGE, false);
 		page_become(h, f->page, PG_LOCAL, 0, 0);
 		if (word & PG_PROT) {
-			COUNT(h, faults_write, 1);
+			COUNT(p, faults_write, 1);
 			area_count(h, f->page, 24);
 		}
 		r = 0;
@@ -423,14 +439,14 @@ static int fault_mapped(struct inject_heap *h, struct port *p, const struct faul
 	return r;
 }
 
-static void count_fault(struct inject_heap *h, uint64_t start)
+static void count_fault(struct port *p, uint64_t start)
 {
 	uint64_t ns = clock_ns() - start;
 	unsigned bucket = ns ? 63 - (unsigned)__builtin_clzll(ns) : 0;
 
-	COUNT(h, faults, 1);
-	COUNT(h, fault_ns, ns);
-	COUNT(h, latency[bucket < 32 ? bucket : 31], 1);
+	COUNT(p, faults, 1);
+	COUNT(p, fault_ns, ns);
+	COUNT(p, latency[bucket < 32 ? bucket : 31], 1);
 }
 
 int fault_resolve(struct inject_heap *h, unsigned port, struct fault *f)
@@ -454,7 +470,7 @@ int fault_resolve(struct inject_heap *h, unsigned port, struct fault *f)
 			if (r)
 				break;
 			if (waited)
-				count_fault(h, start);
+				count_fault(p, start);
 			return 0;
 		case PG_ABSENT:
 			r = fetch_demand(h, p, f, waited ? clock_ns() : start);

@@ -32,6 +32,7 @@
 #define PORT_OPS      64u
 #define MAX_PORTS     64u
 #define MAX_WASTED    4u
+#define FRESH_PAGES   32u
 #define NO_PAGE       UINT32_MAX
 #define MIN_LOCAL_PAGES 16
 #define AREA_SHIFT    8
@@ -107,6 +108,19 @@ struct op {
 	struct op *next; /* free, or arrived before */
 };
 
+/* --- counters: relaxed atomics, for people; a port each, so that cores share no cache line --- */
+#define HEAP_COUNTERS(X)                                                                           \
+	X(faults) X(faults_zero) X(faults_staged) X(faults_shared) X(faults_write) X(pages_in)     \
+	X(pages_out) X(pages_clean) X(prefetched) X(prefetch_hits) X(prefetch_late)                \
+	X(prefetch_wasted) X(fault_ns)
+struct counters {
+#define X(name) _Atomic uint64_t name;
+	HEAP_COUNTERS(X)
+#undef X
+	_Atomic uint64_t latency[32];
+};
+#define COUNT(p, what, n) atomic_fetch_add_explicit(&(p)->count.what, (n), memory_order_relaxed)
+
 struct port {
 	struct lock lock;
 	unsigned index;
@@ -127,6 +141,9 @@ struct port {
 	unsigned in_flight;
 	int failed_status;    /* a write-back that lost pages; told when the lock is dropped */
 	int failed_donor;
+	uint32_t fresh[FRESH_PAGES]; /* local now, not in the residency queue yet */
+	unsigned fresh_count;
+	struct counters count;
 };
 
 /* --- the local cache, in pages --- */
@@ -150,19 +167,6 @@ struct ranges {
 	uint32_t count, max;
 	_Atomic uint64_t allocated;
 };
-
-/* --- counters: relaxed atomics, for people --- */
-#define HEAP_COUNTERS(X)                                                                           \
-	X(faults) X(faults_zero) X(faults_staged) X(faults_shared) X(faults_write) X(pages_in)     \
-	X(pages_out) X(pages_clean) X(prefetched) X(prefetch_hits) X(prefetch_late)                \
-	X(prefetch_wasted) X(fault_ns)
-struct counters {
-#define X(name) _Atomic uint64_t name;
-	HEAP_COUNTERS(X)
-#undef X
-	_Atomic uint64_t latency[32];
-};
-#define COUNT(h, what, n) atomic_fetch_add_explicit(&(h)->count.what, (n), memory_order_relaxed)
 
 /* --- calls that a handler carries out, for callers without the heap's descriptors --- */
 
@@ -207,7 +211,6 @@ struct inject_heap {
 	struct ranges ranges;
 	struct prefetch prefetch;
 	struct lock prefetch_lock;
-	struct counters count;
 
 	/* requests: see request.c */
 	struct lock control;
@@ -277,6 +280,8 @@ void out_flush(struct port *p, uint64_t now);
 /* Takes answers in: installs pages, ends writes. Returns how many requests ended. */
 unsigned port_poll(struct port *p, uint64_t now);
 
+/* Queues what became local of late. */
+void port_queue_fresh(struct port *p);
 /* A window asked ahead that has arrived: its pages become local. */
 void window_install(struct port *p, struct op *op);
 /* Throws the oldest arrived window away if it has waited for long, or any if force is set. */
@@ -307,9 +312,9 @@ void heap_failure(struct inject_heap *h, const void *address, int error, int don
 /* Evicts until the local cache is within its limit, for `page`. p's lock held, dropped while frames
  * are waited for. */
 void make_room(struct port *p, uint32_t page, uint64_t now);
-/* Fetches ahead: claims what it can of a run. p's lock held. Returns pages asked. eager: it becomes
- * local when it arrives, not when it is touched. */
-unsigned fetch_ahead(struct port *p, const struct prefetch_run *run, bool eager, uint64_t now);
+/* Fetches ahead: claims what it can of a run. p's lock held. Returns pages asked, or -1: no room.
+ * eager: it becomes local when it arrives, not when it is touched. */
+int fetch_ahead(struct port *p, const struct prefetch_run *run, bool eager, uint64_t now);
 
 /* ranges.c */
 int ranges_init(struct ranges *r, uint32_t pages);
@@ -332,7 +337,7 @@ void pages_discard(struct inject_heap *h, uint32_t page, uint32_t count, enum pa
 int handlers_start(struct inject_heap *h, bool child);
 void handlers_stop(struct inject_heap *h);
 int sigbus_install(void);
-/* The port this thread uses: a number each, dealt round. */
+/* The port this thread uses now. */
 unsigned thread_port(struct inject_heap *h);
 /* Userfaultfd, staging, donors. In the thread whose descriptor table is to hold them. [text] */
 int heap_attach(struct inject_heap *h, bool child);

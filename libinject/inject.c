@@ -155,6 +155,15 @@ int inject_unpin(struct inject_heap *h, const void *p, size_t bytes)
 	return heap_call(h, &rq);
 }
 
+static void counters_add(struct inject_stats *s, const struct counters *c)
+{
+#define X(name) s->name += atomic_load_explicit(&c->name, memory_order_relaxed);
+	HEAP_COUNTERS(X)
+#undef X
+	for (unsigned i = 0; i < 32; i++)
+		s->latency_ns[i] += atomic_load_explicit(&c->latency[i], memory_order_relaxed);
+}
+
 int inject_stats(struct inject_heap *h, struct inject_stats *ret)
 {
 	struct ps_counters c;
@@ -168,12 +177,8 @@ int inject_stats(struct inject_heap *h, struct inject_stats *ret)
 		.bytes_in = c.bytes_in,
 		.bytes_out = c.bytes_out,
 	};
-#define X(name) ret->name = atomic_load_explicit(&h->count.name, memory_order_relaxed);
-	HEAP_COUNTERS(X)
-#undef X
-	for (unsigned i = 0; i < 32; i++)
-		ret->latency_ns[i] =
-			atomic_load_explicit(&h->count.latency[i], memory_order_relaxed);
+	for (unsigned k = 0; k < h->ports; k++)
+		counters_add(ret, &h->port[k]->count);
 	return 0;
 }
 

@@ -60,13 +60,35 @@ static void op_vectors(struct port *p, struct op *op)
 	op->batch.user = op;
 }
 
-/* Marks pages local and queues them. */
+void port_queue_fresh(struct port *p)
+{
+	if (p->fresh_count)
+		residency_add(&p->heap->res, p->fresh, p->fresh_count, RESIDENCY_DEMAND);
+	p->fresh_count = 0;
+}
+
+/* Other ports can't evict what waits here: a small cache must not lie in such lists. */
+static unsigned fresh_most(const struct inject_heap *h)
+{
+	int64_t n = atomic_load_explicit(&h->cache.limit, memory_order_relaxed) / 8 / h->ports;
+
+	return n < 1 ? 1 : n > FRESH_PAGES ? FRESH_PAGES : (unsigned)n;
+}
+
+/* Marks pages local and queues them; single ones a few at a time, for the queue has one lock. */
 static void pages_installed(struct port *p, const struct op *op, unsigned first, unsigned count)
 {
 	for (unsigned i = first; i < first + count; i++)
 		page_become(p->heap, op->page[i], PG_LOCAL, op->protect ? PG_PROT : 0, 0);
-	residency_add(&p->heap->res, op->page + first, count,
-		      op->waiter ? RESIDENCY_DEMAND : RESIDENCY_AHEAD);
+	if (!op->waiter) {
+		residency_add(&p->heap->res, op->page + first, count, RESIDENCY_AHEAD);
+		return;
+	}
+	for (unsigned i = first; i < first + count; i++) {
+		p->fresh[p->fresh_count++] = op->page[i];
+		if (p->fresh_count >= fresh_most(p->heap))
+			port_queue_fresh(p);
+	}
 }
 
 static void page_given_up(struct inject_heap *h, uint32_t page)
@@ -110,7 +132,7 @@ static int install_run(struct port *p, struct op *op, unsigned first, unsigned c
 
 	/* With several threads each single unmapping of a frame interrupts the other cores. */
 	if (h->caps.move && !op->protect && (count >= 4 || !atomic_load_explicit(&h->crowded, memory_order_relaxed)))
-		uffd_move(h->uffd, page_address(h, op->page[first]),
+		uffd_move_in(h->uffd, page_address(h, op->page[first]),
 			  frame_address(p, op->frame[first]), count * PAGE, &done);
 	moved = (unsigned)(done / PAGE);
 	pages_installed(p, op, first, moved);
@@ -135,7 +157,7 @@ static void fetch_install(struct port *p, struct op *op)
 			op->waiter->status = r;
 		i += n;
 	}
-	COUNT(p->heap, pages_in, op->count);
+	COUNT(p, pages_in, op->count);
 }
 
 static void fetch_forget(struct port *p, struct op *op)
@@ -172,7 +194,7 @@ bool window_drop(struct port *p, bool force)
 		p->arrived_end = &p->arrived;
 	if (p->wasted_count < MAX_WASTED)
 		p->wasted[p->wasted_count++] = op->page[0];
-	COUNT(p->heap, prefetch_wasted, op->count);
+	COUNT(p, prefetch_wasted, op->count);
 	fetch_forget(p, op);
 	op_put(p, op);
 	return true;
@@ -231,7 +253,7 @@ static void out_done(struct port *p, struct op *op)
 		p->failed_status = status;
 		p->failed_donor = op->batch.donor;
 	}
-	COUNT(h, pages_out, written);
+	COUNT(p, pages_out, written);
 	op_put(p, op);
 }
 

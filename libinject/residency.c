@@ -35,14 +35,15 @@
 #define STAMP_SHIFT 5
 #define STAMP_MASK  0x7ffu
 
-#define LEVEL_MAX     12u
-#define TICKS         5u    /* log2 of the ticks in which as many pages come as may be local */
-#define FORGOTTEN     1024u /* ticks after which an absence says nothing any more */
-#define LEVEL_NEW     9u    /* as if it had been absent while 4 x the limit's pages came */
-#define LEVEL_AHEAD   10u   /* 8 x */
-#define RUN           32u   /* neighbours that came together leave together */
-#define GROUP         32u   /* blocks, of which one is judged by age, one by absence */
-#define PROBATION     16u   /* a page stays till so great a part of the limit's pages has come */
+#define LEVEL_MAX   12u
+#define TICKS       5u    /* log2 of the ticks in which as many pages come as may be local */
+#define FORGOTTEN   1024u /* ticks after which an absence says nothing any more */
+#define LEVEL_NEW   9u    /* as if it had been absent while 4 x the limit's pages came */
+#define LEVEL_AHEAD 10u   /* 8 x */
+#define RUN         63u /* neighbours that follow a victim although it is not their turn: cheap together \
+			 */
+#define GROUP         32u /* blocks, of which one is judged by age, one by absence */
+#define PROBATION     16u /* a page stays till so great a part of the limit's pages has come */
 #define LATER_QUEUE   1u
 #define DUEL_LOCAL    64u /* fewer pages, local or at all, tell nothing about a rule */
 #define DUEL_PAGES    2048u
@@ -172,10 +173,12 @@ static uint32_t stamp_age(const struct residency *r, uint16_t meta)
 	return ((r->time >> r->tick) - (meta >> STAMP_SHIFT)) & STAMP_MASK;
 }
 
-static void enqueue(struct residency *r, uint32_t page, uint32_t level, enum residency_rule rule)
+/* like: whose luck it shares. */
+static void enqueue(struct residency *r, uint32_t page, uint32_t like, uint32_t level,
+		    enum residency_rule rule)
 {
 	struct residency_set *s = &r->set[rule];
-	uint32_t luck = hash(page >> r->block) >> 30;
+	uint32_t luck = hash(like >> r->block) >> 30;
 
 	r->meta[page] = (uint16_t)(QUEUED | level << LEVEL_SHIFT | (uint32_t)rule << SET_SHIFT);
 	r->count++;
@@ -280,7 +283,7 @@ void residency_add(struct residency *r, const uint32_t *page, unsigned count,
 		rule = why == RESIDENCY_KEPT ? RESIDENCY_LATER : rule_of(r, page[i]);
 		if (why == RESIDENCY_DEMAND || why == RESIDENCY_AHEAD)
 			score_count(r, rule);
-		enqueue(r, page[i], level_now(r, *m, why), rule);
+		enqueue(r, page[i], page[0], level_now(r, *m, why), rule);
 	}
 	lock_drop(&r->lock);
 }
@@ -311,12 +314,8 @@ static struct residency_queue *queue_pick(struct residency *r, struct residency_
 	bool by_age = s == &r->set[RESIDENCY_BY_AGE] ||
 		      (s == &r->set[RESIDENCY_BY_WINNER] && r->score < 0);
 	uint64_t most = 0;
+	unsigned at = 0;
 
-	if (s->more && s->queue[s->at].first) {
-		s->more--;
-		return &s->queue[s->at];
-	}
-	s->more = s->count / 256 < RUN ? s->count / 256 : RUN;
 	for (unsigned i = 0; i < RESIDENCY_QUEUES; i++) {
 		const struct residency_queue *q = &s->queue[i];
 		uint64_t stayed;
@@ -327,9 +326,29 @@ static struct residency_queue *queue_pick(struct residency *r, struct residency_
 		if (!by_age && stayed > r->limit / PROBATION)
 			stayed <<= i;
 		if (stayed >= most)
-			most = stayed, s->at = i;
+			most = stayed, at = i;
 	}
-	return &s->queue[s->at];
+	return &s->queue[at];
+}
+
+/* The queue of the last victim while its neighbours follow there, else the one whose turn it is. */
+static struct residency_queue *next_victim(struct residency *r)
+{
+	struct residency_queue *q = &r->set[r->run_set].queue[r->run_queue];
+	struct residency_set *s;
+
+	if (r->run && q->first && r->chunk[q->first].entry[q->from].page == r->run_page + 1) {
+		r->run--;
+		r->run_page++;
+		return q;
+	}
+	s = set_pick(r);
+	q = queue_pick(r, s);
+	r->run = RUN;
+	r->run_set = (unsigned)(s - r->set);
+	r->run_queue = (unsigned)(q - s->queue);
+	r->run_page = r->chunk[q->first].entry[q->from].page;
+	return q;
 }
 
 unsigned residency_pick(struct residency *r, uint32_t *page, unsigned most)
@@ -338,8 +357,7 @@ unsigned residency_pick(struct residency *r, uint32_t *page, unsigned most)
 
 	lock_take(&r->lock);
 	while (n < most && r->count) {
-		struct residency_set *s = set_pick(r);
-		struct residency_queue *q = queue_pick(r, s);
+		struct residency_queue *q = next_victim(r);
 		uint32_t p = r->chunk[q->first].entry[q->from].page;
 		uint32_t m = r->meta[p];
 
@@ -351,9 +369,9 @@ unsigned residency_pick(struct residency *r, uint32_t *page, unsigned most)
 			continue;
 		}
 		r->count--;
-		s->count--;
+		r->set[m >> SET_SHIFT & SET_MASK].count--;
 		if (m & AGAIN) {
-			enqueue(r, p, level_of((uint16_t)m), rule_of(r, p));
+			enqueue(r, p, p, level_of((uint16_t)m), rule_of(r, p));
 			continue;
 		}
 		r->meta[p] = (uint16_t)((m & LEVEL_MASK << LEVEL_SHIFT) |

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/ioctl.h>
+#include <sys/mman.h>
 
 #ifndef UFFDIO_MOVE
 struct uffdio_move {
@@ -24,6 +25,7 @@ struct uffdio_move {
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
 #endif
 #define FEATURE_MOVE (1ull << 16)
+#define PAGE_BYTES   4096u
 #define TRIES        1000u /* of a page that somebody else in the kernel holds */
 
 static long uffd_ioctl(int fd, unsigned long what, void *arg)
@@ -142,7 +144,22 @@ int uffd_copy_protected(int fd, void *to, const void *from, size_t bytes, size_t
 	return copy(fd, to, from, bytes, UFFDIO_COPY_MODE_WP, done);
 }
 
-int uffd_move(int fd, void *to, void *from, size_t bytes, size_t *done)
+/*
+ * -EEXIST: is what lies at `to` the page that we asked to be moved there? Out of the program's
+ * memory it is: nothing else comes to an empty frame. Into it, when the frame has become empty;
+ * that is tried by mapping zeros there, for a frame is nobody else's.
+ */
+static bool moved_uncounted(int fd, void *frame, bool in)
+{
+	if (!in)
+		return true;
+	if (uffd_zero(fd, frame))
+		return false;
+	sys_call3(SYS_madvise, SYS_PTR(frame), PAGE_BYTES, MADV_DONTNEED);
+	return true;
+}
+
+static int move(int fd, unsigned char *to, unsigned char *from, size_t bytes, bool in, size_t *done)
 {
 	unsigned tries = 0;
 
@@ -158,10 +175,24 @@ int uffd_move(int fd, void *to, void *from, size_t bytes, size_t *done)
 			*done += (size_t)m.move;
 			tries = 0;
 		}
+		if (r == -EEXIST && moved_uncounted(fd, in ? from + *done : to + *done, in)) {
+			*done += PAGE_BYTES;
+			continue;
+		}
 		if (r && (r != -EAGAIN || ++tries == TRIES))
 			return r;
 	}
 	return 0;
+}
+
+int uffd_move_in(int fd, void *page, void *frame, size_t bytes, size_t *done)
+{
+	return move(fd, page, frame, bytes, true, done);
+}
+
+int uffd_move_out(int fd, void *frame, void *page, size_t bytes, size_t *done)
+{
+	return move(fd, frame, page, bytes, false, done);
 }
 
 int uffd_protect(int fd, void *p, size_t bytes, bool on)
@@ -181,12 +212,13 @@ int uffd_protect(int fd, void *p, size_t bytes, bool on)
 
 int uffd_zero(int fd, void *p)
 {
-	struct uffdio_zeropage z = {.range = {(uintptr_t)p, 4096}};
+	struct uffdio_zeropage z = {.range = {(uintptr_t)p, PAGE_BYTES}};
+	unsigned tries = 0;
 	int r;
 
 	do
 		r = (int)uffd_ioctl(fd, UFFDIO_ZEROPAGE, &z);
-	while (r == -EAGAIN);
+	while (r == -EAGAIN && ++tries < TRIES);
 	return r;
 }
 

@@ -35,7 +35,13 @@ int uffd_unregister(int fd, void *p, size_t bytes);
 int uffd_copy(int fd, void *to, const void *from, size_t bytes, size_t *done);
 /* The same, and write-protected from the first moment. */
 int uffd_copy_protected(int fd, void *to, const void *from, size_t bytes, size_t *done);
-int uffd_move(int fd, void *to, void *from, size_t bytes, size_t *done);
+/*
+ * From staging frames that have memory to pages that have none, or from pages to frames that have
+ * none. Linux 6.17 and 6.18 move a page and don't count it when they had to try again (a page being
+ * swapped, migrated or locked), and then find its new place taken: that is seen and counted here.
+ */
+int uffd_move_in(int fd, void *page, void *frame, size_t bytes, size_t *done);
+int uffd_move_out(int fd, void *frame, void *page, size_t bytes, size_t *done);
 int uffd_protect(int fd, void *p, size_t bytes, bool on);
 /* One page of zeros. */
 int uffd_zero(int fd, void *p);
