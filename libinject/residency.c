@@ -22,8 +22,8 @@
 
 /*
  * meta of a page, from bit 0: QUEUED; its level, 0: no history; when QUEUED flags, else when it was
- * given up in ticks. Level 1 is an absence of less than a tick, each
- * further one of twice as long: 7 while as many pages came as may be local.
+ * given up in ticks. Level 1 is an absence of less than a tick, each further one of twice as long:
+ * 7 while as many pages came as may be local.
  */
 #define QUEUED      0x01u /* in a queue */
 #define GONE        0x20u /* in a queue, but freed since */
@@ -40,14 +40,15 @@
 #define FORGOTTEN   1024u /* ticks after which an absence says nothing any more */
 #define LEVEL_NEW   9u    /* as if it had been absent while 4 x the limit's pages came */
 #define LEVEL_AHEAD 10u   /* 8 x */
-#define RUN         63u /* neighbours that follow a victim although it is not their turn: cheap together \
-			 */
-#define GROUP         32u /* blocks, of which one is judged by age, one by absence */
+#define RUN         63u   /* neighbours that may follow a victim before their turn */
+#define GROUP       32u   /* blocks, of which one is judged by age, one by absence */
+/* log2 of the blocks that share their luck: victims of a scan are to be long runs. */
+#define LUCK          3u
 #define PROBATION     16u /* a page stays till so great a part of the limit's pages has come */
 #define LATER_QUEUE   1u
 #define DUEL_LOCAL    64u /* fewer pages, local or at all, tell nothing about a rule */
 #define DUEL_PAGES    2048u
-#define DUEL_LEAD     32u
+#define DUEL_LEAD     32u /* age is the better rule if it fetches 1/32 less */
 #define SWEEP_MOST    256u
 #define META_BYTES(n) (((size_t)(n) / 4 + 1) * 8) /* swept four at a time */
 _Static_assert(LEVEL_MAX + 1 < RESIDENCY_QUEUES, "a queue for each level and one around");
@@ -178,7 +179,7 @@ static void enqueue(struct residency *r, uint32_t page, uint32_t like, uint32_t 
 		    enum residency_rule rule)
 {
 	struct residency_set *s = &r->set[rule];
-	uint32_t luck = hash(like >> r->block) >> 30;
+	uint32_t luck = hash(like >> (r->block + LUCK)) >> 30;
 
 	r->meta[page] = (uint16_t)(QUEUED | level << LEVEL_SHIFT | (uint32_t)rule << SET_SHIFT);
 	r->count++;
@@ -207,7 +208,7 @@ static uint32_t level_now(const struct residency *r, uint16_t meta, enum residen
 /* Old stamps must not be taken for new ones when their few bits come round again. */
 static void sweep(struct residency *r)
 {
-	uint32_t words = r->pages / 4 + 1, n = words / r->limit / 8 + 1;
+	uint32_t words = r->pages / 4 + 1, n = words / r->limit / 32 + 1;
 	uint64_t four;
 
 	for (n = n < SWEEP_MOST ? n : SWEEP_MOST; n; n--) {

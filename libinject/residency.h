@@ -42,8 +42,6 @@ struct residency_queue {
 struct residency_set {
 	struct residency_queue queue[RESIDENCY_QUEUES];
 	uint32_t count; /* local pages: not the stale entries */
-	uint32_t at;    /* the queue that the last victim came from, */
-	uint32_t more;  /* and how many may follow it before the others are looked at */
 };
 
 enum residency_rule {
@@ -64,17 +62,20 @@ struct residency {
 	uint32_t limit;        /* pages that may be local, as last told */
 	uint32_t time;         /* pages that came */
 	uint32_t tick;         /* log2 of the unit of times in meta */
-	uint32_t block;        /* log2 of the pages that share a rule and their luck */
+	uint32_t block;        /* log2 of the pages that share a rule */
 	uint32_t count, stale; /* entries that are pages; that are not any more */
 	uint32_t swept;
-	int32_t score; /* > 0: judging by absence brings fewer fetches */
+	int32_t score;     /* > 0: judging by absence brings fewer fetches */
+	uint32_t run;      /* so many may still follow the last victim */
+	uint32_t run_page; /* that was this one, if they are its neighbours */
+	unsigned run_set, run_queue;
 	struct residency_set set[RESIDENCY_RULES];
 };
 
 int residency_init(struct residency *r, uint32_t pages);
 void residency_free(struct residency *r); /* takes a zeroed one */
-/* How many pages may be local: what "soon" and "recent" mean is measured by it. May
- * be called before residency_init(). */
+/* How many pages may be local: what "soon" and "recent" mean is measured by it. May be
+ * called before residency_init(). */
 void residency_limit(struct residency *r, uint64_t pages);
 /* They are local now. */
 void residency_add(struct residency *r, const uint32_t *page, unsigned count,
