@@ -10,6 +10,7 @@ infuse_unit_test(prefetch-replay unit/prefetch_replay.c "quick;asan" 20 inject_c
 infuse_unit_test(heap-ranges unit/heap_ranges.c "quick;asan" 20 inject_core)
 infuse_unit_test(residency unit/residency.c "quick;asan" 20 inject_core)
 infuse_script_test(heap-keeps-every-byte-under-stress "slow;asan;tsan" 500)
+infuse_script_test(heap-keeps-every-byte-while-the-kernel-swaps "slow;serial" 120)
 infuse_script_test(heap-is-what-it-was-at-the-fork "slow;asan" 300)
 infuse_script_test(heap-ends-with-its-donor "slow" 120)
 infuse_script_test(heap-does-what-its-manual-says "quick;asan" 120)

@@ -2,7 +2,8 @@
 /*
  * Threads write, read and check a heap much larger than its local cache, against a shadow copy in
  * plain memory. Every page is shared by all threads (a slice each), so evictions meet writes; and
- * each thread allocates, fills, discards, checks and frees ranges of its own.
+ * each thread allocates, fills, discards, checks and frees ranges of its own. With --page-out, one
+ * more thread asks the kernel again and again to swap out what is local.
  */
 #include <infuse/inject.h>
 
@@ -15,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <time.h>
 
 #define MAX_THREADS 16
 #define OWN_RANGES  8
@@ -22,7 +25,7 @@
 
 static struct config {
 	struct opt_list donor;
-	uint64_t size, local, threads, seed, seconds_ns;
+	uint64_t size, local, threads, seed, seconds_ns, page_out_ns;
 	const char *mode, *prefetch;
 } config = {.size = 64 << 20, .local = 4 << 20, .threads = 4, .seed = 1, .seconds_ns = 5000000000,
 	    .mode = "handler", .prefetch = "auto"};
@@ -37,6 +40,8 @@ static const struct opt table[] = {
 	OPTION("threads", OPT_NUMBER, threads, "N", "threads", .min = 1, .max = MAX_THREADS),
 	OPTION("seed", OPT_NUMBER, seed, "N", "of the random numbers"),
 	OPTION("time", OPT_DURATION, seconds_ns, "TIME", "to run"),
+	OPTION("page-out", OPT_DURATION, page_out_ns, "TIME",
+	       "swap the area's local pages out so often", .min = 1, .max = 999999999),
 	OPTION("mode", OPT_CHOICE, mode, "MODE", "sigbus or handler", .choices = "sigbus|handler"),
 	OPTION("prefetch", OPT_CHOICE, prefetch, "NAME", "prefetcher",
 	       .choices = "none|sequential|stride|majority|auto"),
@@ -165,13 +170,26 @@ static void *work(void *arg)
 	return NULL;
 }
 
+/* It never touches the area itself: the kernel does, as it would when memory is short. */
+static void *page_out(void *unused)
+{
+	const struct timespec pause = {.tv_nsec = (long)config.page_out_ns};
+
+	while (clock_ns() < end_ns) {
+		if (madvise(area, config.size, MADV_PAGEOUT))
+			err(1, "MADV_PAGEOUT");
+		nanosleep(&pause, NULL);
+	}
+	return unused;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct opt_command cmd = {
 		.name = "inject-stress", .usage = "[OPTIONS]", .summary = "Checks a heap under load.",
 		.table = table, .count = sizeof table / sizeof *table};
 	struct inject_stats st;
-	pthread_t thread[MAX_THREADS];
+	pthread_t thread[MAX_THREADS], pager;
 	int first, r = opt_parse(&cmd, argc, argv, &config, &first);
 	void *p;
 
@@ -194,6 +212,10 @@ int main(int argc, char **argv)
 	for (uintptr_t t = 0; t < config.threads; t++)
 		if (pthread_create(&thread[t], NULL, work, (void *)t))
 			err(1, "pthread_create");
+	if (config.page_out_ns && pthread_create(&pager, NULL, page_out, NULL))
+		err(1, "pthread_create");
+	if (config.page_out_ns)
+		pthread_join(pager, NULL);
 	for (unsigned t = 0; t < config.threads; t++)
 		pthread_join(thread[t], NULL);
 	for (size_t page = 0; page < pages; page++)
