@@ -13,6 +13,8 @@
 #define NAP_NS       (200 * NSEC_PER_USEC) /* somebody else may take our answer in: look again */
 #define YIELD_AFTER  16u
 #define STUCK_NS     (10 * NSEC_PER_SEC)
+#define TRIM_EVERY   256u /* faults of a port */
+#define WINDOW_OLD_NS NSEC_PER_SEC
 #define SPARE_TRAYS  5u /* for demand fetches and evictions, when prefetching */
 
 void heap_failure(struct inject_heap *h, const void *address, int error, int donor)
@@ -161,6 +163,20 @@ static void run_claim(struct inject_heap *h, struct port *p, struct op *op,
 		claim_ahead(h, p, op, run->list ? run->list[i] : page);
 }
 
+/* Windows of threads that are gone must not keep others from prefetching. */
+static void others_drop(struct inject_heap *h, const struct port *mine, uint64_t now)
+{
+	for (unsigned i = 0; i < h->ports; i++) {
+		struct port *p = h->port[i];
+
+		if (p == mine || !lock_try(&p->lock))
+			continue;
+		while (window_drop_old(p, now - WINDOW_OLD_NS))
+			;
+		lock_drop(&p->lock);
+	}
+}
+
 int fetch_ahead(struct port *p, const struct prefetch_run *run, bool eager, uint64_t now)
 {
 	struct inject_heap *h = p->heap;
@@ -173,6 +189,8 @@ int fetch_ahead(struct port *p, const struct prefetch_run *run, bool eager, uint
 	limit = limit / 2 - atomic_load_explicit(&h->cache.ahead, memory_order_relaxed);
 	if (count > limit / 2)
 		count = limit > 0 ? (uint32_t)(limit / 2) : 0;
+	if (!count)
+		others_drop(h, p, now);
 	while (trays_idle(p) < SPARE_TRAYS && window_drop(p, false))
 		;
 	if (!count || trays_idle(p) < SPARE_TRAYS)
@@ -245,6 +263,26 @@ static unsigned evict_batch(const struct inject_heap *h, uint32_t page)
 	return n <= most ? n : most > 1 ? (unsigned)most : 1;
 }
 
+/*
+ * No lock held. A port whose threads have gone has answers that nobody takes in, and pages that can't
+ * be evicted until somebody does. Returns how many requests ended.
+ */
+static unsigned others_poll(struct inject_heap *h, const struct port *mine, uint64_t now)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < h->ports; i++) {
+		struct port *p = h->port[i];
+
+		if (p == mine || !__atomic_load_n(&p->in_flight, __ATOMIC_RELAXED) ||
+		    !lock_try(&p->lock))
+			continue;
+		n += port_poll(p, now);
+		port_unlock(p);
+	}
+	return n;
+}
+
 /* p's lock held on entry and exit, dropped while frames are waited for. page: for which. */
 void make_room(struct port *p, uint32_t page, uint64_t now)
 {
@@ -254,7 +292,7 @@ void make_room(struct port *p, uint32_t page, uint64_t now)
 
 	for (unsigned round = 0;; round++) {
 		int64_t over = atomic_load(&h->cache.resident) - atomic_load(&h->cache.limit);
-		unsigned n;
+		unsigned n, others;
 
 		if (over <= 0)
 			return;
@@ -262,13 +300,15 @@ void make_room(struct port *p, uint32_t page, uint64_t now)
 		if (n || window_drop(p, true))
 			continue;
 		/* All frames are on their way, or all pages are pinned or in flight. */
-		if (!p->in_flight || now - start > h->deadline_ns)
-			return;
-		if (!port_poll(p, now)) {
-			port_unlock(p);
+		if (port_poll(p, now))
+			continue;
+		port_unlock(p);
+		others = others_poll(h, p, now);
+		if (!others)
 			pause_for(h, p, round, start);
-			lock_take(&p->lock);
-		}
+		lock_take(&p->lock);
+		if (!others && (!p->in_flight || now - start > h->deadline_ns))
+			return;
 		now = clock_ns();
 	}
 }
@@ -315,7 +355,8 @@ static int fetch_demand(struct inject_heap *h, struct port *p, struct fault *f, 
 	int frame, r = -EAGAIN;
 
 	lock_take(&p->lock);
-	p->faults++;
+	if (++p->faults % TRIM_EVERY == 0)
+		frames_trim(p);
 	if (p->in_flight)
 		port_poll(p, now);
 	word = page_load(h, f->page);

@@ -10,6 +10,8 @@
 #include <assert.h>
 #include <sys/mman.h>
 
+#define TRAYS_KEPT 3u /* idle, with memory behind them, for the next windows */
+
 /* What new frames are filled from. */
 static const unsigned char *zeros(void)
 {
@@ -138,4 +140,23 @@ unsigned trays_idle(const struct port *p)
 	for (unsigned t = 0; t < TRAYS; t++)
 		n += !p->tray[t].busy;
 	return n;
+}
+
+void frames_trim(struct port *p)
+{
+	unsigned idle = 0, best = TRAYS;
+
+	for (unsigned t = 0; t < TRAYS; t++) {
+		if (p->tray[t].busy || !p->tray[t].mapped)
+			continue;
+		idle++;
+		if (best == TRAYS || __builtin_popcountll(p->tray[t].mapped) <
+					     __builtin_popcountll(p->tray[best].mapped))
+			best = t;
+	}
+	if (idle <= TRAYS_KEPT)
+		return;
+	sys_call3(SYS_madvise, SYS_PTR(frame_address(p, best * TRAY_FRAMES)), TRAY_FRAMES * PAGE,
+		  MADV_DONTNEED);
+	p->tray[best].mapped = 0;
 }

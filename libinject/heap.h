@@ -104,6 +104,7 @@ struct op {
 	bool arrived;  /* ahead, in staging */
 	bool protect;  /* install write-protected */
 	uint64_t age;  /* the port's faults when it arrived */
+	uint64_t arrived_ns;
 	struct waiter *waiter;
 	struct op *next; /* free, or arrived before */
 };
@@ -133,6 +134,7 @@ struct port {
 	struct op *free_ops;
 	struct op *arrived, **arrived_end; /* oldest first */
 	uint64_t faults;
+	uint64_t polled_ns;
 	uint32_t wasted[MAX_WASTED]; /* first pages of windows thrown away, not told yet */
 	unsigned wasted_count;
 	struct op *out;       /* being filled with evicted pages, not sent yet */
@@ -269,6 +271,8 @@ int frames_take_window(struct port *p, unsigned count);
 int frames_take_out_tray(struct port *p);
 void frame_put(struct port *p, unsigned frame, bool mapped);
 unsigned trays_idle(const struct port *p);
+/* Gives the memory of one idle tray back if there is more of it than the next windows need. */
+void frames_trim(struct port *p);
 
 /* ops.c; the port's lock held. */
 struct op *op_get(struct port *p);
@@ -286,6 +290,8 @@ void port_queue_fresh(struct port *p);
 void window_install(struct port *p, struct op *op);
 /* Throws the oldest arrived window away if it has waited for long, or any if force is set. */
 bool window_drop(struct port *p, bool force);
+/* The same if it has waited since before that time: for ports that nobody may use any more. */
+bool window_drop_old(struct port *p, uint64_t before_ns);
 
 /* evict.c; p's lock held. Takes up to `most` pages out; returns how many. 0: all frames are busy, or
  * nothing can be evicted. */

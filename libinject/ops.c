@@ -200,6 +200,11 @@ bool window_drop(struct port *p, bool force)
 	return true;
 }
 
+bool window_drop_old(struct port *p, uint64_t before_ns)
+{
+	return p->arrived && p->arrived->arrived_ns < before_ns && window_drop(p, true);
+}
+
 static void fetch_done(struct port *p, struct op *op)
 {
 	int status = op->batch.status;
@@ -209,6 +214,7 @@ static void fetch_done(struct port *p, struct op *op)
 	} else if (op->ahead && !op->wanted) {
 		op->arrived = true;
 		op->age = p->faults;
+		op->arrived_ns = p->polled_ns;
 		op->next = NULL;
 		*p->arrived_end = op;
 		p->arrived_end = &op->next;
@@ -312,6 +318,7 @@ unsigned port_poll(struct port *p, uint64_t now)
 
 	if (!p->in_flight)
 		return 0;
+	p->polled_ns = now;
 	do {
 		n = ps_poll(p->ps, now, done, 16);
 		for (unsigned i = 0; i < n; i++) {

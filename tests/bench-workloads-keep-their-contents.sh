@@ -40,6 +40,8 @@ patterns=(zipf chase join sort spmv bfs scans turn)
 measured --size 8M --local 1M --touches 2000 "${patterns[@]}"
 [ "$(wc -l < "$scratch/json")" -eq ${#patterns[@]} ] || fail "results are missing: $(cat "$scratch/json")"
 reads 500
+measured --size 8M --local 1M --touches 2000 --threads 2 "${patterns[@]}"
+reads 500
 measured --size 8M --local 1M --touches 2000 --threads 2 --write-percent 50 \
 	--transport shm --mode handler "${patterns[@]}" random seq
 reads 500
