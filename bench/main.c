@@ -25,7 +25,7 @@ static const struct opt table[] = {
 	{DEFINE("threads", 'T', OPT_NUMBER, threads), .arg = "N", .min = 1, .max = 64,
 	 .help = "threads of the workload (1)"},
 	{DEFINE("prefetch", 'p', OPT_STRING, prefetch), .arg = "NAME",
-	 .help = "none, sequential, stride, majority, replay or auto (the heap's default)"},
+	 .help = "none, sequential, stride, majority, replay:FILE or auto (the heap's default)"},
 	{DEFINE("window", 'w', OPT_NUMBER, window_pages), .arg = "PAGES", .min = 1, .max = 64,
 	 .help = "prefetched at once (64)"},
 	{DEFINE("mode", 'm', OPT_CHOICE, mode), .arg = "MODE", .choices = "sigbus|handler",

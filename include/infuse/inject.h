@@ -37,7 +37,8 @@ struct inject_heap;
 enum inject_mode {
 	INJECT_MODE_DEFAULT, /* INJECT_MODE_HANDLER where the kernel allows it, else SIGBUS */
 	/* The faulting thread fetches its page itself. The fastest; but a system call on a page that
-	 * is not local fails with EFAULT: inject_pin() buffers first. Works without privileges. */
+	 * is not local, or that writes to one which was only read so far, fails with EFAULT:
+	 * inject_pin() buffers first. Works without privileges. */
 	INJECT_MODE_SIGBUS,
 	/* Handler threads, one pinned to each core, serve every fault, also those in system calls. */
 	INJECT_MODE_HANDLER,
