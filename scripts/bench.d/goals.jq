@@ -23,7 +23,7 @@ def least_program: [.[] | select(.kind == "program" and .way == "swap-disk" and 
 	ratio("stencil, tcp, slower than all local"; "stencil-tcp"; 4),
 	ratio("stencil, shm, slower than all local"; "stencil-shm"; 2.5),
 	row("zipf 0.99, hits over those of LRU"; of("zipf-tcp"); over(of("zipf-tcp").hit_ratio; of("zipf-tcp").lru_hit_ratio); 0.95; true),
-	row("2 threads, random, shm, pages/s over 1 thread"; of("random-shm-threads"); over(of("random-shm").us_per_page; of("random-shm-threads").us_per_page); 1.7; true),
+	row("2 threads, random, shm, pages/s over 1 thread"; of("random-shm-threads"); over(of("random-shm-long").us_per_page; of("random-shm-threads").us_per_page); 1.7; true),
 	row("random, prefetching on over off"; of("random-none"); over(of("random-tcp").us_per_page; of("random-none").us_per_page); 1.05; false),
 	row("memory besides the local cache, % of the volume"; of("random-tcp"); of("random-tcp").overhead_percent; 0.5; false),
 	(peer("nbdfuse"; "random") as $r | row("mmap over nbdfuse, random, slower than tcp"; $r; $r.factor_tcp; 5; true)),
