@@ -23,6 +23,9 @@ static inline void cpu_relax(void)
 #endif
 }
 
+/* Some 50 us: a wake-up of another core costs as much, and a lock is held for less. */
+#define LOCK_SPINS 1000
+
 struct lock {
 	_Atomic uint32_t word; /* 0 free, 1 held, 2 held and waited for */
 };
@@ -39,7 +42,7 @@ static inline void lock_take(struct lock *l)
 {
 	if (lock_try(l))
 		return;
-	for (int i = 0; i < 100; i++) {
+	for (int i = 0; i < LOCK_SPINS; i++) {
 		if (atomic_load_explicit(&l->word, memory_order_relaxed) == 0 && lock_try(l))
 			return;
 		cpu_relax();
