@@ -294,6 +294,9 @@ unsigned evict(struct port *p, unsigned most, uint64_t now)
 	struct round v;
 	unsigned taken;
 
+	/* A tray with little room left would make small batches of pages that need none. */
+	if (p->out && most > TRAY_FRAMES - p->out_next && p->out_next > TRAY_FRAMES / 2)
+		out_flush(p, now);
 	if (!out_open(p))
 		return 0;
 	if (most > TRAY_FRAMES - p->out_next)
