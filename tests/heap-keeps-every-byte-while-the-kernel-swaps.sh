@@ -47,7 +47,8 @@ stress() {
 	echo "$*: swapped out $(($(swapped_out) - before)) pages; $(cat "$scratch/out")"
 }
 
-# Without pause and with few pages local, evictions meet pages that are on their way to swap.
+# Without pause and with few pages local, so that evictions are likely to meet pages on their way to
+# swap. Not every run does.
 stress --mode handler --seed 1 --local 2M --page-out 1us --donor "shm:$scratch/a.sock" \
 	--donor "unix:$scratch/b.sock"
 for mode in sigbus handler; do

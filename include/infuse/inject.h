@@ -134,7 +134,7 @@ struct inject_stats {
 	uint64_t pages_out;        /* written back */
 	uint64_t pages_clean;      /* evicted without a write */
 	uint64_t prefetched;       /* pages asked ahead */
-	uint64_t prefetch_hits;    /* of them, reached by the stream they were asked for */
+	uint64_t prefetch_hits;    /* of them, in windows that were touched */
 	uint64_t prefetch_late;    /* windows that were wanted before they had come */
 	uint64_t prefetch_wasted;  /* pages thrown away untouched */
 	uint64_t bytes_in, bytes_out;
