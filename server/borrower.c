@@ -48,7 +48,8 @@ int srv_lender_open(const struct srv_lender_options *o, struct srv_lender **ret)
 	l->counters = aligned_alloc(64, o->threads * sizeof *l->counters);
 	l->slots = calloc(o->arena.slabs, sizeof *l->slots);
 	l->bucket = calloc(SRV_BUCKETS, sizeof *l->bucket);
-	r = l->counters && l->slots && l->bucket ? 0 : err_fail(-ENOMEM, "no memory");
+	l->tokens = srv_tokens_create();
+	r = l->counters && l->slots && l->bucket && l->tokens ? 0 : err_fail(-ENOMEM, "no memory");
 	if (!r)
 		r = random_bytes(l->boot, sizeof l->boot);
 	if (!r)
@@ -75,6 +76,7 @@ void srv_lender_close(struct srv_lender *l)
 	if (l->arena)
 		srv_lend_reap(l, UINT64_MAX, true);
 	srv_arena_close(l->arena);
+	srv_tokens_free(l->tokens);
 	free(l->bucket);
 	free(l->slots);
 	free(l->counters);
@@ -86,6 +88,16 @@ void srv_lender_close(struct srv_lender *l)
 struct srv_counters *srv_lender_counters(struct srv_lender *l, unsigned i)
 {
 	return &l->counters[i];
+}
+
+struct srv_tokens *srv_lender_tokens(struct srv_lender *l)
+{
+	return l->tokens;
+}
+
+const uint8_t *srv_lend_id(const struct srv_borrower *b)
+{
+	return b->id;
 }
 
 struct srv_arena *srv_lender_arena(struct srv_lender *l)
@@ -177,6 +189,7 @@ struct srv_borrower *srv_borrower_get(struct srv_lender *l, const uint8_t id[16]
 static void borrower_free(struct srv_lender *l, struct srv_borrower *b)
 {
 	srv_lend_goodbye(l, b);
+	srv_token_void(l->tokens, b->id);
 	pthread_mutex_destroy(&b->lock);
 	free(b);
 }

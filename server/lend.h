@@ -18,6 +18,7 @@
 
 #include <infuse/wire.h>
 #include "server/buffer.h"
+#include "server/token.h"
 
 struct srv_lender;
 struct srv_borrower;
@@ -53,6 +54,7 @@ void srv_lender_close(struct srv_lender *l);
 
 /* i < options.threads */
 struct srv_counters *srv_lender_counters(struct srv_lender *l, unsigned i);
+struct srv_tokens *srv_lender_tokens(struct srv_lender *l);
 struct srv_arena *srv_lender_arena(struct srv_lender *l);
 void srv_lender_set_grace(struct srv_lender *l, uint64_t grace_ns);
 /* From now on nothing is granted. */
@@ -72,6 +74,8 @@ void srv_lend_detach(struct srv_lender *l, struct srv_borrower *b, bool hung_up,
 /* What thread i keeps about a borrower it has a session of; NULL at first. No other thread looks.
  */
 struct srv_flow **srv_lend_seat(struct srv_borrower *b, unsigned i);
+/* Its 128 bits. */
+const uint8_t *srv_lend_id(const struct srv_borrower *b);
 void srv_lend_touch(struct srv_borrower *b, uint64_t now_ns);
 void srv_lend_count(struct srv_borrower *b, uint64_t pages_read, uint64_t pages_written);
 

@@ -46,6 +46,7 @@ struct srv_lender {
 	void *changed_arg;
 	unsigned threads;
 	struct srv_counters *counters;
+	struct srv_tokens *tokens;
 	atomic_bool draining;
 	atomic_uint sessions;
 	_Atomic uint64_t grace_ns;

@@ -263,6 +263,24 @@ static uint32_t run_goodbye(struct srv_session *s, const uint8_t *body, struct s
 	return answer(s, 0, NULL, 0, out);
 }
 
+static uint32_t run_token(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	struct wire_token *t = calloc(1, sizeof *t);
+	uint32_t status;
+
+	(void)body;
+	if (!t)
+		return WIRE_EINTERNAL;
+	t->valid_ms = htole32((uint32_t)(SRV_TOKEN_NS / 1000000));
+	status = srv_token_make(srv_lender_tokens(s->lender), srv_lend_id(s->borrower), s->roles,
+				s->now_ns, t->token);
+	if (status) {
+		free(t);
+		return status;
+	}
+	return answer(s, 0, t, sizeof *t, out);
+}
+
 /* RECLAIM is not in it: only the server sends that. */
 static const struct srv_operation operations[] = {
 	[WIRE_HELLO] = {.fixed = sizeof(struct wire_hello), .run = run_hello},
@@ -306,6 +324,7 @@ static const struct srv_operation operations[] = {
 	[WIRE_STAT] = {.max = UINT32_MAX, .run = run_stat},
 	[WIRE_PING] = {.run = run_ping},
 	[WIRE_GOODBYE] = {.minor = 1, .borrower = true, .run = run_goodbye},
+	[WIRE_TOKEN] = {.minor = 2, .borrower = true, .run = run_token},
 };
 
 const struct srv_operation *srv_operation(uint16_t op)

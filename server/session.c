@@ -20,6 +20,7 @@ void srv_session_open(struct srv_session *s, struct srv_lender *l, struct srv_co
 	s->lender = l;
 	s->counters = c;
 	s->is_unix = is_unix;
+	s->roles = SRV_ROLE_ALL; /* without keys everybody is everything */
 	srv_lender_sessions(l, 1);
 }
 
@@ -114,7 +115,7 @@ static uint32_t header_check(const struct srv_session *s, const struct srv_opera
 	fixed = op->fixed + (uint64_t)op->item * count;
 	if (op->pages ? bytes < fixed || (bytes - fixed) % WIRE_PAGE_SIZE : bytes != fixed)
 		return WIRE_ELENGTH;
-	if (op->borrower && !s->borrower)
+	if ((op->borrower && !s->borrower) || (op->roles && !(op->roles & s->roles)))
 		return WIRE_EDENIED;
 	*need = (uint32_t)fixed;
 	return WIRE_OK;

@@ -20,6 +20,12 @@ enum srv_phase {
 	SRV_CLOSED,
 };
 
+/* What a session may do; the key that it was opened with says so. */
+#define SRV_ROLE_BORROWER 1u
+#define SRV_ROLE_ADMIN    2u
+#define SRV_ROLE_METRICS  4u
+#define SRV_ROLE_ALL      (SRV_ROLE_BORROWER | SRV_ROLE_ADMIN | SRV_ROLE_METRICS)
+
 struct srv_session {
 	struct srv_lender *lender;
 	struct srv_counters *counters;
@@ -35,6 +41,7 @@ struct srv_session {
 	uint32_t status; /* SRV_SKIP: the answer */
 	uint8_t phase;
 	uint8_t minor;
+	uint8_t roles; /* SRV_ROLE_*; 0: nobody knows yet who it is */
 	bool greeted;
 	bool is_unix; /* descriptors can be handed over */
 	bool hung_up; /* the other end closed the connection */

@@ -18,7 +18,7 @@
 
 #define WIRE_MAGIC 0x31455355464e4900ull /* "\0INFUSE1", so that no line of text begins with it */
 #define WIRE_MAJOR 1
-#define WIRE_MINOR 1 /* this end speaks WIRE_MINOR and WIRE_MINOR - 1 */
+#define WIRE_MINOR 2 /* this end speaks WIRE_MINOR and WIRE_MINOR - 1 */
 
 #define WIRE_PAGE_SIZE 4096u
 
@@ -43,7 +43,9 @@
 	X(STAT, 9, "counters of the server and its borrowers")                                     \
 	X(PING, 10, "answer at once")                                                              \
 	X(RECLAIM, 11, "notice: the server wants slabs back")                                      \
-	X(GOODBYE, 12, "the borrower is done: free all it holds, without a grace")
+	X(GOODBYE, 12, "the borrower is done: free all it holds, without a grace")                 \
+	X(TOKEN, 15, "a one-time word that opens another connection")                              \
+	X(AUTH, 16, "prove that the key is known")
 
 enum wire_op {
 #define X(name, number, text) WIRE_##name = number,
@@ -67,7 +69,9 @@ enum wire_op {
 	X(EBUSY, 12, "too many requests in flight")                                                \
 	X(ELIMIT, 13, "over a limit of the server's hello")                                        \
 	X(EINTERNAL, 14, "the server failed")                                                      \
-	X(ENOTUNIX, 15, "only over a UNIX socket")
+	X(ENOTUNIX, 15, "only over a UNIX socket")                                                 \
+	X(EAUTH, 16, "a key is needed, or it was the wrong one")                                   \
+	X(EPLAIN, 17, "only over TLS")
 
 enum wire_error {
 #define X(name, number, text) WIRE_##name = number,
@@ -203,6 +207,28 @@ struct wire_borrower {
 	__le64 idle_ms;  /* since its last request */
 };
 
+/*
+ * TOKEN, from 1.2 on: no body. Answer: this. Who shows the token within valid_ms, once, is let in
+ * as this session's borrower: RDMA connections carry it in their private data.
+ */
+#define WIRE_TOKEN_BYTES 32u
+struct wire_token {
+	__u8 token[WIRE_TOKEN_BYTES];
+	__le32 valid_ms;
+	__le32 reserved;
+};
+
+/*
+ * AUTH, from 1.2 on: how a connection without TLS shows that it knows a key. The server answers its
+ * hello with this (op AUTH, the hello's tag), the client sends its proof (op AUTH, the same tag),
+ * the server answers the hello. proof = HMAC-SHA256(K, challenge || the wire_hello as it was sent);
+ * K is the borrower's own key, made of the cluster's (docs/protocol.md).
+ */
+#define WIRE_AUTH_BYTES 32u
+struct wire_auth {
+	__u8 word[WIRE_AUTH_BYTES]; /* server: the challenge; client: the proof */
+};
+
 /* RECLAIM notice: `count` wire_slab that the server would like back; GOODBYE, PING: no body. */
 
 #ifdef __KERNEL__
@@ -219,5 +245,7 @@ WIRE_SIZE(struct wire_slab, 8);
 WIRE_SIZE(struct wire_clone, 80);
 WIRE_SIZE(struct wire_stat, 256);
 WIRE_SIZE(struct wire_borrower, 104);
+WIRE_SIZE(struct wire_token, 40);
+WIRE_SIZE(struct wire_auth, 32);
 
 #endif

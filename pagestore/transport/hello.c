@@ -75,7 +75,7 @@ int stream_hello(struct stream *s, struct tp_hello *h, uint64_t until_ns)
 		.hello = {.magic = htole64(WIRE_MAGIC),
 			  .major = htole16(WIRE_MAJOR),
 			  .minor = htole16(WIRE_MINOR),
-			  .minor_min = htole16(h->transient ? WIRE_MINOR : WIRE_MINOR - 1),
+			  .minor_min = htole16(WIRE_MINOR - 1),
 			  .flags = htole16(h->transient ? WIRE_HELLO_F_TRANSIENT : 0),
 			  .pid = htole32((uint32_t)sys_call0(SYS_getpid))},
 	};

@@ -71,6 +71,18 @@ static void start(void)
 	bystander.out = srv_out_create();
 }
 
+static bool known_error(uint32_t status)
+{
+	switch (status) {
+#define X(name, number, text)                                                                      \
+	case WIRE_##name:                                                                          \
+		return true;
+		WIRE_ERRORS(X)
+#undef X
+	}
+	return false;
+}
+
 /* A whole answer is there: is it one that may be? */
 static void check_answer(const uint8_t *p, uint8_t id)
 {
@@ -82,7 +94,7 @@ static void check_answer(const uint8_t *p, uint8_t id)
 	status = le32toh(h.status);
 	bytes = le32toh(h.bytes);
 	must(le16toh(h.flags) == WIRE_F_REPLY && !h.epoch);
-	must(status <= WIRE_ENOTUNIX);
+	must(known_error(status));
 	must(!status || (!bytes && !count));
 	if (status)
 		return;
@@ -104,6 +116,9 @@ static void check_answer(const uint8_t *p, uint8_t id)
 			if (h.op == htole16(WIRE_CLONE))
 				handles[handle_next & 3][handle_next % HANDLES] = le64toh(slab);
 		}
+		break;
+	case WIRE_TOKEN:
+		must(bytes == sizeof(struct wire_token));
 		break;
 	case WIRE_STAT:
 		must(bytes == sizeof(struct wire_stat) + count * sizeof(struct wire_borrower));

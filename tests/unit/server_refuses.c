@@ -70,7 +70,7 @@ Test(server_refuses, other_versions_with_a_word)
 	}
 }
 
-Test(server_refuses, goodbye_from_those_who_speak_1_0)
+Test(server_refuses, tokens_to_those_who_speak_1_1)
 {
 	int fd = client_connect(&d, true);
 	struct wire_hello h = client_hello(1);
@@ -78,11 +78,11 @@ Test(server_refuses, goodbye_from_those_who_speak_1_0)
 	size_t n = sizeof w;
 	uint64_t slab;
 
-	h.minor = htole16(0);
-	h.minor_min = htole16(0);
+	h.minor = htole16(1);
+	h.minor_min = htole16(1);
 	cr_assert_eq(client_ask(fd, WIRE_HELLO, 0, &h, sizeof h, &w, &n), WIRE_OK);
 	cr_assert_eq(client_grant(fd, 1, &slab), WIRE_OK);
-	cr_assert_eq(ask(fd, WIRE_GOODBYE, 0, 0), WIRE_EOP);
+	cr_assert_eq(ask(fd, WIRE_TOKEN, 0, 0), WIRE_EOP);
 	cr_assert_eq(client_free(fd, &slab, 1), WIRE_OK);
 }
 
