@@ -97,6 +97,21 @@ void srv_arena_clear(struct srv_buffer *b, uint64_t at, uint64_t bytes)
 	memset(b->mem + at, 0, bytes);
 }
 
+int srv_arena_renew(struct srv_buffer *b)
+{
+	struct srv_buffer old = {.arena = b->arena, .mem = b->mem, .fd = b->fd};
+
+	if (buffer_back(b)) {
+		b->fd = old.fd;
+		return -ENOMEM;
+	}
+	memcpy(b->mem, old.mem, b->arena->o.slab_bytes);
+	buffer_unback(&old);
+	b->exported = false;
+	b->clean = false;
+	return 0;
+}
+
 /* An exported buffer may still be mapped by its old borrower: it is given up, not wiped. */
 static int buffer_wipe(struct srv_buffer *b)
 {

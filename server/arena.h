@@ -57,6 +57,9 @@ struct srv_buffer *srv_arena_take(struct srv_arena *a, bool zeroed);
 /* The buffer and its reservation go back; wiped in the background. */
 void srv_arena_give(struct srv_buffer *b);
 
+/* Fresh memory with the same contents, for a buffer that is exported. -ENOMEM: it is as it was. */
+int srv_arena_renew(struct srv_buffer *b);
+
 /* Zeroes a run of bytes (multiples of a page); in a lazy arena the memory goes back. */
 void srv_arena_clear(struct srv_buffer *b, uint64_t at, uint64_t bytes);
 

@@ -157,6 +157,17 @@ static void clean_name(uint8_t to[WIRE_NAME_BYTES], const uint8_t from[WIRE_NAME
 		to[i] = from[i] < 0x20 || from[i] == 0x7f ? '?' : from[i];
 }
 
+/* A writer who takes over must not wait for ever behind one who writes without a pause. */
+static void landing_init(pthread_rwlock_t *lock)
+{
+	pthread_rwlockattr_t attr;
+
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+}
+
 struct srv_borrower *srv_borrower_get(struct srv_lender *l, const uint8_t id[16],
 				      const uint8_t name[WIRE_NAME_BYTES])
 {
@@ -174,6 +185,7 @@ struct srv_borrower *srv_borrower_get(struct srv_lender *l, const uint8_t id[16]
 		}
 		memcpy(b->id, id, 16);
 		pthread_mutex_init(&b->lock, NULL);
+		landing_init(&b->landing);
 		*at = b;
 		l->borrowers++;
 		l->borrowers_ever++;
@@ -190,6 +202,7 @@ static void borrower_free(struct srv_lender *l, struct srv_borrower *b)
 {
 	srv_lend_goodbye(l, b);
 	srv_token_void(l->tokens, b->id);
+	pthread_rwlock_destroy(&b->landing);
 	pthread_mutex_destroy(&b->lock);
 	free(b);
 }
@@ -224,20 +237,61 @@ void srv_borrower_put(struct srv_lender *l, struct srv_borrower *b, uint64_t now
 		l->changed(l->changed_arg);
 }
 
-struct srv_borrower *srv_lend_attach(struct srv_lender *l, const uint8_t id[16],
-				     const uint8_t name[WIRE_NAME_BYTES], uint32_t pid,
-				     bool transient)
+/*
+ * Who has the lock for writing is alone: nothing of an older session is under way, and each looks at
+ * the epoch before it goes on.
+ */
+static uint32_t take_over(struct srv_lender *l, struct srv_borrower *b, uint64_t epoch)
 {
-	struct srv_borrower *b = srv_borrower_get(l, id, name);
+	uint32_t status = WIRE_OK;
+
+	if (epoch == atomic_load(&b->epoch))
+		return WIRE_OK;
+	pthread_rwlock_wrlock(&b->landing);
+	if (epoch < atomic_load(&b->epoch))
+		status = WIRE_EEPOCH;
+	else if (epoch > atomic_load(&b->epoch))
+		status = srv_lend_renew(l, b);
+	if (!status)
+		atomic_store(&b->epoch, epoch);
+	pthread_rwlock_unlock(&b->landing);
+	return status;
+}
+
+uint32_t srv_lend_attach(struct srv_lender *l, const struct srv_hello *h,
+			 struct srv_borrower **ret)
+{
+	struct srv_borrower *b = srv_borrower_get(l, h->id, h->name);
+	uint32_t status;
 
 	if (!b)
-		return NULL;
+		return WIRE_EINTERNAL;
+	status = take_over(l, b, h->epoch);
+	if (status) {
+		srv_borrower_put(l, b, atomic_load(&b->last_ns));
+		return status;
+	}
 	pthread_mutex_lock(&l->table);
 	b->sessions++;
-	b->pid = pid;
-	b->transient = transient;
+	b->pid = h->pid;
+	b->transient = h->transient;
 	pthread_mutex_unlock(&l->table);
-	return b;
+	*ret = b;
+	return WIRE_OK;
+}
+
+bool srv_lend_begin(struct srv_borrower *b, uint64_t epoch)
+{
+	pthread_rwlock_rdlock(&b->landing);
+	if (epoch == atomic_load_explicit(&b->epoch, memory_order_relaxed))
+		return true;
+	pthread_rwlock_unlock(&b->landing);
+	return false;
+}
+
+void srv_lend_end(struct srv_borrower *b)
+{
+	pthread_rwlock_unlock(&b->landing);
 }
 
 void srv_lend_detach(struct srv_lender *l, struct srv_borrower *b, bool hung_up, uint64_t now_ns)

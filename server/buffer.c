@@ -59,6 +59,28 @@ int srv_buffer_pin_own(struct srv_buffer **slab_buffer)
 	return 0;
 }
 
+int srv_buffer_renew(struct srv_buffer **slab_buffer)
+{
+	struct srv_buffer *b = *slab_buffer, *own;
+
+	if (!b->exported)
+		return 0;
+	/* No request is at work, and a new one would need the borrower's lock. */
+	if (atomic_load_explicit(&b->refs, memory_order_acquire) == 1)
+		return srv_arena_renew(b);
+	if (!srv_arena_reserve(b->arena, 1))
+		return -ENOSPC;
+	own = srv_arena_take(b->arena, false);
+	if (!own) {
+		srv_arena_unreserve(b->arena, 1);
+		return -ENOMEM;
+	}
+	memcpy(own->mem, b->mem, srv_arena_slab_bytes(b->arena));
+	*slab_buffer = own;
+	srv_buffer_drop(b);
+	return 0;
+}
+
 bool srv_buffer_pin_read(struct srv_buffer *b, uint64_t at, uint64_t bytes, void **copy)
 {
 	if (is_shared(b)) {

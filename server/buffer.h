@@ -36,6 +36,11 @@ void srv_buffer_unpin(struct srv_buffer *b);
 bool srv_buffer_share(struct srv_buffer *b);
 /* A plain pin of a buffer that is not shared. held. */
 void srv_buffer_pin(struct srv_buffer *b);
+/*
+ * held. The same contents in memory that nobody outside has mapped, when somebody may have this. With
+ * requests at work in it that takes a reservation. -ENOMEM, -ENOSPC: it is as it was.
+ */
+int srv_buffer_renew(struct srv_buffer **slab_buffer);
 /* A slab lets go of it, with its reservation. The slab is no longer reachable. */
 void srv_buffer_drop(struct srv_buffer *b);
 

@@ -305,23 +305,23 @@ enum srv_turn srv_conn_turn(struct srv_conn *c, struct srv_scratch *t, uint64_t 
 	turn = resume(c, t, now_ns, share, moved);
 	while (turn == SRV_TURN_SERVED && !c->out && !c->saved && *moved < share) {
 		ssize_t n = receive(c, t, share - *moved, &direct);
-		size_t in_place;
+		size_t in_place = n < 0 ? 0 : (size_t)n < direct ? (size_t)n : direct;
+		int error = errno;
 
-		if (n < 0 && errno == EINTR)
+		if (direct)
+			srv_session_direct_done(&c->session, in_place, now_ns, out_of(c, t));
+		if (n < 0 && error == EINTR)
 			continue;
-		if (n < 0 && errno == EAGAIN) {
+		if (n < 0 && error == EAGAIN) {
 			turn = *moved ? SRV_TURN_EMPTY : SRV_TURN_IDLE;
 			break;
 		}
 		if (n <= 0) {
-			c->session.hung_up = !n || errno == ECONNRESET;
+			c->session.hung_up = !n || error == ECONNRESET;
 			turn = SRV_TURN_OVER;
 			break;
 		}
 		*moved += (size_t)n;
-		in_place = (size_t)n < direct ? (size_t)n : direct;
-		if (in_place)
-			srv_session_direct_done(&c->session, in_place, now_ns, out_of(c, t));
 		turn = feed(c, t, t->input, (size_t)n - in_place, now_ns, share, moved);
 		/* A short read emptied the socket: do not ask again. */
 		if (!direct && (size_t)n < sizeof t->input && turn == SRV_TURN_SERVED && !c->out &&

@@ -6,6 +6,7 @@
 #include "server/lend_table.h"
 
 #include <endian.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -267,6 +268,21 @@ uint32_t srv_lend_map(struct srv_lender *l, struct srv_borrower *b, const uint8_
 		}
 		s->buf->exported = true;
 		ret[i] = s->buf;
+	}
+	pthread_mutex_unlock(&b->lock);
+	return status;
+}
+
+uint32_t srv_lend_renew(struct srv_lender *l, struct srv_borrower *b)
+{
+	uint32_t status = WIRE_OK;
+
+	(void)l;
+	pthread_mutex_lock(&b->lock);
+	for (struct srv_slab *s = b->slabs; s && !status; s = s->next) {
+		int r = srv_buffer_renew(&s->buf);
+
+		status = r == -ENOSPC ? WIRE_EBUSY : r ? WIRE_EINTERNAL : WIRE_OK;
 	}
 	pthread_mutex_unlock(&b->lock);
 	return status;

@@ -3,9 +3,10 @@
  * Who has borrowed what: borrowers, their slabs, and every operation on them. Knows nothing of
  * sockets or messages. All calls may come from any thread at any time.
  *
- * Locks, in this order: the table's (borrowers by id, their sessions and users), one borrower's
- * (its list of slabs and all fields of these slabs), a buffer's, the arena's or the slots'. The
- * table's and a borrower's are never held together; two borrowers' neither.
+ * Locks, in this order: a borrower's landing (srv_lend_begin()), the table's (borrowers by id, their
+ * sessions and users), one borrower's (its list of slabs and all fields of these slabs), a buffer's,
+ * the arena's or the slots'. The table's and a borrower's are never held together; two borrowers'
+ * neither, and a thread has one landing at most.
  *
  * A slab's `owner` is the one field that others read: a slab is looked at only by whom it belongs
  * to, and its owner can change only under the lock of that very borrower. So who has his own lock
@@ -63,13 +64,21 @@ void srv_lender_drain(struct srv_lender *l);
 void srv_lender_sessions(struct srv_lender *l, int change);
 void srv_lender_welcome(struct srv_lender *l, struct wire_welcome *ret);
 
+/* Who says hello. */
+struct srv_hello {
+	const uint8_t *id, *name; /* 16 and WIRE_NAME_BYTES bytes */
+	uint32_t pid;
+	uint64_t epoch; /* of the writer; lower ones are locked out from now on */
+	bool transient; /* when the last session ends because it hung up, there is no grace */
+};
+
 /*
- * A session begins and ends. NULL: no memory. transient: when the last session ends because the
- * borrower hung up, there is no grace.
+ * A session begins and ends. EEPOCH: there is a newer writer. A new writer gets copies of the slabs
+ * that an older one may have mapped; EINTERNAL: no memory for that, or for the session; EBUSY: such a
+ * slab is still being read, and there is no room beside it; come again.
  */
-struct srv_borrower *srv_lend_attach(struct srv_lender *l, const uint8_t id[16],
-				     const uint8_t name[WIRE_NAME_BYTES], uint32_t pid,
-				     bool transient);
+uint32_t srv_lend_attach(struct srv_lender *l, const struct srv_hello *h,
+			 struct srv_borrower **ret);
 void srv_lend_detach(struct srv_lender *l, struct srv_borrower *b, bool hung_up, uint64_t now_ns);
 /* What thread i keeps about a borrower it has a session of; NULL at first. No other thread looks.
  */
@@ -78,6 +87,13 @@ struct srv_flow **srv_lend_seat(struct srv_borrower *b, unsigned i);
 const uint8_t *srv_lend_id(const struct srv_borrower *b);
 void srv_lend_touch(struct srv_borrower *b, uint64_t now_ns);
 void srv_lend_count(struct srv_borrower *b, uint64_t pages_read, uint64_t pages_written);
+
+/*
+ * What a session of this epoch does to a borrower stands between these two. False: a newer writer
+ * has taken over, and nothing may be done. Never held over a wait for the peer.
+ */
+bool srv_lend_begin(struct srv_borrower *b, uint64_t epoch);
+void srv_lend_end(struct srv_borrower *b);
 
 /* Handles and segments are as they came: little-endian, unaligned, unchecked. */
 uint32_t srv_lend_grant(struct srv_lender *l, struct srv_borrower *b, uint32_t n,

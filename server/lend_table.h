@@ -28,6 +28,12 @@ struct srv_borrower {
 	bool transient; /* has no grace when it hangs up */
 	bool over;      /* and did */
 	struct srv_borrower *next;
+	/*
+	 * Held for reading while a session changes anything for it (bounded, never over a wait for
+	 * the peer), for writing while a newer writer takes over.
+	 */
+	pthread_rwlock_t landing;
+	_Atomic uint64_t epoch; /* of its newest writer */
 	/* its own */
 	pthread_mutex_t lock;
 	struct srv_slab *slabs;
@@ -66,5 +72,8 @@ struct srv_lender {
 struct srv_borrower *srv_borrower_get(struct srv_lender *l, const uint8_t id[16],
 				      const uint8_t name[WIRE_NAME_BYTES]);
 void srv_borrower_put(struct srv_lender *l, struct srv_borrower *b, uint64_t now_ns);
+
+/* lend.c: exchanges what an older writer may have mapped for copies. b's landing is held for writing. */
+uint32_t srv_lend_renew(struct srv_lender *l, struct srv_borrower *b);
 
 #endif

@@ -46,10 +46,28 @@ static int common_minor(const struct wire_hello *h)
 	return minor < oldest || minor < WIRE_MINOR - 1 ? -1 : minor;
 }
 
+static uint32_t attach(struct srv_session *s, const struct wire_hello *h)
+{
+	struct srv_hello who = {.id = h->borrower,
+				.name = h->name,
+				.pid = le32toh(h->pid),
+				.epoch = le64toh(s->head.epoch),
+				.transient = h->flags & htole16(WIRE_HELLO_F_TRANSIENT)};
+	uint32_t status = WIRE_OK;
+
+	if (!all_zero(h->borrower, sizeof h->borrower))
+		status = srv_lend_attach(s->lender, &who, &s->borrower);
+	if (s->borrower)
+		srv_lend_touch(s->borrower, s->now_ns);
+	s->epoch = who.epoch;
+	return status;
+}
+
 static uint32_t run_hello(struct srv_session *s, const uint8_t *body, struct srv_out *out)
 {
 	struct wire_welcome *w;
 	struct wire_hello h;
+	uint32_t status;
 	int minor;
 
 	memcpy(&h, body, sizeof h);
@@ -63,23 +81,20 @@ static uint32_t run_hello(struct srv_session *s, const uint8_t *body, struct srv
 		srv_session_end(s, "speaks other versions of the protocol only");
 		return WIRE_OK;
 	}
-	if (h.flags & ~htole16(minor ? WIRE_HELLO_F_ALL : 0) || h.reserved ||
+	if (h.flags & ~htole16(WIRE_HELLO_F_ALL) || h.reserved || (minor < 2 && s->head.epoch) ||
 	    !all_zero(h.token, sizeof h.token)) {
 		srv_out_head(out, &s->head, WIRE_EPROTO, 0, 0);
 		srv_session_end(s, "a hello with reserved fields set");
 		return WIRE_OK;
 	}
 	w = malloc(sizeof *w);
-	if (w && !all_zero(h.borrower, sizeof h.borrower)) {
-		s->borrower = srv_lend_attach(s->lender, h.borrower, h.name, le32toh(h.pid),
-					      h.flags & htole16(WIRE_HELLO_F_TRANSIENT));
-		if (s->borrower)
-			srv_lend_touch(s->borrower, s->now_ns);
-	}
-	if (!w || (!s->borrower && !all_zero(h.borrower, sizeof h.borrower))) {
+	status = w ? attach(s, &h) : WIRE_EINTERNAL;
+	if (status) {
 		free(w);
-		srv_out_head(out, &s->head, WIRE_EINTERNAL, 0, 0);
-		srv_session_end(s, "no memory for another session");
+		srv_out_head(out, &s->head, status, 0, 0);
+		srv_session_end(s, status == WIRE_EEPOCH   ? "a newer writer has the volume"
+				   : status == WIRE_EBUSY ? "takes over slabs that are being read"
+							  : "no memory for another session");
 		return WIRE_OK;
 	}
 	srv_lender_welcome(s->lender, w);

@@ -88,7 +88,13 @@ static void body_done(struct srv_session *s, const uint8_t *body, struct srv_out
 
 	if (s->borrower)
 		srv_lend_touch(s->borrower, s->now_ns);
+	if (op->borrower && !srv_lend_begin(s->borrower, s->epoch)) {
+		refuse(s, WIRE_EEPOCH, s->skip, out);
+		return;
+	}
 	status = op->run(s, body, out);
+	if (op->borrower)
+		srv_lend_end(s->borrower);
 	if (status == WIRE_OK && s->nruns) {
 		s->phase = SRV_DATA;
 		return;
@@ -110,7 +116,9 @@ static uint32_t header_check(const struct srv_session *s, const struct srv_opera
 		return WIRE_EOP;
 	if (count > op->max && op->item)
 		return WIRE_ELIMIT;
-	if (count < op->min || count > op->max || s->head.epoch)
+	/* A client that mixes two writers up must not have the wrong one's request done. */
+	if (count < op->min || count > op->max ||
+	    (s->greeted && s->head.epoch && s->head.epoch != htole64(s->epoch)))
 		return WIRE_EPROTO;
 	fixed = op->fixed + (uint64_t)op->item * count;
 	if (op->pages ? bytes < fixed || (bytes - fixed) % WIRE_PAGE_SIZE : bytes != fixed)
@@ -123,8 +131,7 @@ static uint32_t header_check(const struct srv_session *s, const struct srv_opera
 
 static bool hello_shape(const struct wire_header *h)
 {
-	return h->op == htole16(WIRE_HELLO) && !h->flags && !h->status && !h->count && !h->epoch &&
-	       h->tag && h->bytes == htole32(sizeof(struct wire_hello));
+	return h->op == htole16(WIRE_HELLO) && !h->flags && !h->status && !h->count && h->tag && h->bytes == htole32(sizeof(struct wire_hello));
 }
 
 static void header_done(struct srv_session *s, struct srv_out *out)
@@ -221,10 +228,31 @@ static void write_done(struct srv_session *s, struct srv_out *out)
 	message_end(s);
 }
 
+/* A newer writer has taken over: what is still to come of the pages goes nowhere. */
+static void data_stale(struct srv_session *s)
+{
+	uint64_t left = s->skip;
+
+	for (uint32_t i = 0; i < s->run; i++)
+		left -= s->runs[i].bytes;
+	left -= s->run_at;
+	srv_lend_runs_end(s->runs, s->nruns);
+	free(s->runs);
+	s->runs = NULL;
+	s->run = s->nruns = 0;
+	s->skip = left;
+	s->status = WIRE_EEPOCH;
+	s->phase = SRV_SKIP;
+}
+
 static size_t take_data(struct srv_session *s, const uint8_t *p, size_t n, struct srv_out *out)
 {
 	size_t used = 0;
 
+	if (!srv_lend_begin(s->borrower, s->epoch)) {
+		data_stale(s);
+		return 0;
+	}
 	while (used < n && s->run < s->nruns) {
 		struct srv_run *r = &s->runs[s->run];
 		size_t k = r->bytes - s->run_at;
@@ -239,6 +267,7 @@ static size_t take_data(struct srv_session *s, const uint8_t *p, size_t n, struc
 			s->run_at = 0;
 		}
 	}
+	srv_lend_end(s->borrower);
 	if (s->run == s->nruns)
 		write_done(s, out);
 	return used;
@@ -274,12 +303,16 @@ size_t srv_session_input(struct srv_session *s, const uint8_t *p, size_t n, uint
 	return used;
 }
 
-unsigned srv_session_direct(const struct srv_session *s, struct iovec *iov, unsigned max)
+unsigned srv_session_direct(struct srv_session *s, struct iovec *iov, unsigned max)
 {
 	unsigned n = 0;
 
 	if (s->phase != SRV_DATA)
 		return 0;
+	if (!srv_lend_begin(s->borrower, s->epoch)) {
+		data_stale(s);
+		return 0;
+	}
 	for (uint32_t i = s->run; i < s->nruns && n < max; i++) {
 		size_t at = i == s->run ? s->run_at : 0;
 
@@ -301,6 +334,7 @@ size_t srv_session_direct_bytes(const struct srv_session *s)
 
 void srv_session_direct_done(struct srv_session *s, size_t n, uint64_t now_ns, struct srv_out *out)
 {
+	srv_lend_end(s->borrower);
 	s->now_ns = now_ns;
 	while (n) {
 		size_t k = s->runs[s->run].bytes - s->run_at;

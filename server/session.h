@@ -39,6 +39,7 @@ struct srv_session {
 	size_t run_at;   /* bytes of runs[run] that are there */
 	uint64_t skip;   /* bytes of the body behind `need` */
 	uint32_t status; /* SRV_SKIP: the answer */
+	uint64_t epoch;  /* of its writer: the hello's */
 	uint8_t phase;
 	uint8_t minor;
 	uint8_t roles; /* SRV_ROLE_*; 0: nobody knows yet who it is */
@@ -66,9 +67,11 @@ size_t srv_session_input(struct srv_session *s, const uint8_t *p, size_t n, uint
 
 /*
  * Where the next bytes belong, when that is a slab: up to max pieces, so that they can be received
- * in place. Returns 0 otherwise.
+ * in place. Returns 0 otherwise, also when a newer writer has taken over (the rest is skipped). When
+ * it returned some, srv_session_direct_done() must follow before anything else, also for 0 bytes: no
+ * newer writer can take over in between, so don't wait there.
  */
-unsigned srv_session_direct(const struct srv_session *s, struct iovec *iov, unsigned max);
+unsigned srv_session_direct(struct srv_session *s, struct iovec *iov, unsigned max);
 /* n bytes were put there. */
 void srv_session_direct_done(struct srv_session *s, size_t n, uint64_t now_ns, struct srv_out *out);
 

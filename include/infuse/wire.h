@@ -90,7 +90,7 @@ struct wire_header {
 	__le64 tag;
 	__le32 status; /* enum wire_error; 0 in requests */
 	__le32 count;  /* items in the body: segments, slabs, borrowers */
-	__le64 epoch;  /* the volume's, on control operations; 0 until volumes have one */
+	__le64 epoch;  /* requests, from 1.2 on: the session's (the hello's) or 0; answers: 0 */
 };
 
 #define WIRE_F_REPLY 0x0001u
@@ -99,6 +99,9 @@ struct wire_header {
 /*
  * HELLO, first on every connection, both ways. borrower names who asks: 128 random bits that only
  * the borrower and the server know; several connections with one id share its slabs.
+ *
+ * From 1.2 on the header's epoch says which writer this is: the server keeps the highest of each
+ * borrower id and refuses everything that sessions with a lower one ask for (EEPOCH).
  */
 struct wire_hello {
 	__le64 magic;
