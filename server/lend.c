@@ -39,6 +39,7 @@ static uint64_t slab_add(struct srv_lender *l, struct srv_borrower *b, struct sr
 	s->generation++;
 	s->handle = (uint64_t)s->generation << 32 | (uint32_t)(s - l->slots);
 	s->buf = buf;
+	s->set_generation = 0;
 	s->prev = NULL;
 	s->next = b->slabs;
 	if (b->slabs)
@@ -290,14 +291,13 @@ uint32_t srv_lend_renew(struct srv_lender *l, struct srv_borrower *b)
 
 /* b's lock is held. */
 static uint32_t run_one(struct srv_lender *l, struct srv_borrower *b, const struct wire_seg *seg,
-			bool write, struct srv_run *ret)
+			uint32_t unit, bool write, struct srv_run *ret)
 {
-	uint32_t page = le32toh(seg->page), pages = le32toh(seg->pages);
 	struct srv_slab *s = slab_find(l, b, le64toh(seg->slab));
-	size_t at = (size_t)page * WIRE_PAGE_SIZE;
+	size_t at = (size_t)le32toh(seg->page) * unit;
 	void *copy = NULL;
 
-	ret->bytes = (size_t)pages * WIRE_PAGE_SIZE;
+	ret->bytes = (size_t)le32toh(seg->pages) * unit;
 	if (write ? !srv_buffer_pin_own(&s->buf)
 		  : srv_buffer_pin_read(s->buf, at, ret->bytes, &copy)) {
 		ret->buf = s->buf;
@@ -310,27 +310,55 @@ static uint32_t run_one(struct srv_lender *l, struct srv_borrower *b, const stru
 }
 
 uint32_t srv_lend_runs(struct srv_lender *l, struct srv_borrower *b, const uint8_t *segs,
-		       uint32_t n, bool write, struct srv_run *ret)
+		       uint32_t n, uint32_t unit, bool write, struct srv_run *ret)
 {
+	uint64_t most = (uint64_t)l->slab_pages * (WIRE_PAGE_SIZE / unit);
 	uint32_t status = WIRE_OK, i;
-	struct wire_seg seg;
+	struct wire_seg seg; /* a wire_part looks the same */
+
+	_Static_assert(sizeof(struct wire_seg) == sizeof(struct wire_part), "one reader");
 
 	pthread_mutex_lock(&b->lock);
 	for (i = 0; i < n && !status; i++) {
 		memcpy(&seg, segs + i * sizeof seg, sizeof seg);
 		if (!slab_find(l, b, le64toh(seg.slab)))
 			status = WIRE_ESLAB;
-		else if ((uint64_t)le32toh(seg.page) + le32toh(seg.pages) > l->slab_pages)
+		else if ((uint64_t)le32toh(seg.page) + le32toh(seg.pages) > most)
 			status = WIRE_ERANGE;
 	}
 	for (i = 0; i < n && !status; i++) {
 		memcpy(&seg, segs + i * sizeof seg, sizeof seg);
-		status = run_one(l, b, &seg, write, &ret[i]);
+		status = run_one(l, b, &seg, unit, write, &ret[i]);
 	}
 	pthread_mutex_unlock(&b->lock);
 	if (status == WIRE_EINTERNAL)
 		srv_lend_runs_end(ret, i - 1);
 	return status;
+}
+
+uint32_t srv_lend_generations(struct srv_lender *l, struct srv_borrower *b, const uint8_t *items,
+			      uint32_t n, struct wire_generation *ret)
+{
+	struct wire_generation g;
+
+	memcpy(ret, items, n * sizeof *ret);
+	pthread_mutex_lock(&b->lock);
+	for (uint32_t i = 0; i < n; i++) {
+		if (slab_find(l, b, le64toh(ret[i].slab)))
+			continue;
+		pthread_mutex_unlock(&b->lock);
+		return WIRE_ESLAB;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		struct srv_slab *s = slab_find(l, b, le64toh(ret[i].slab));
+
+		memcpy(&g, items + i * sizeof g, sizeof g);
+		if (le64toh(g.generation) > s->set_generation)
+			s->set_generation = le64toh(g.generation);
+		ret[i].generation = htole64(s->set_generation);
+	}
+	pthread_mutex_unlock(&b->lock);
+	return WIRE_OK;
 }
 
 void srv_lend_runs_end(struct srv_run *runs, uint32_t n)

@@ -106,11 +106,14 @@ uint32_t srv_lend_clone(struct srv_lender *l, struct srv_borrower *b, const stru
 uint32_t srv_lend_map(struct srv_lender *l, struct srv_borrower *b, const uint8_t *slabs,
 		      uint32_t n, struct srv_buffer **ret);
 /*
- * The memory of n segments, one run each. Reading may hand out copies; for writing the slabs are
- * made the borrower's own first.
+ * The memory of n segments (wire_seg or wire_part: their unit in bytes), one run each. Reading may
+ * hand out copies; for writing the slabs are made the borrower's own first.
  */
 uint32_t srv_lend_runs(struct srv_lender *l, struct srv_borrower *b, const uint8_t *segs,
-		       uint32_t n, bool write, struct srv_run *ret);
+		       uint32_t n, uint32_t unit, bool write, struct srv_run *ret);
+/* items: n wire_generation as they came; ret: the same with what holds now. */
+uint32_t srv_lend_generations(struct srv_lender *l, struct srv_borrower *b, const uint8_t *items,
+			      uint32_t n, struct wire_generation *ret);
 void srv_lend_runs_end(struct srv_run *runs, uint32_t n);
 /* Frees all it holds. */
 void srv_lend_goodbye(struct srv_lender *l, struct srv_borrower *b);

@@ -13,7 +13,8 @@ struct srv_slab {
 	uint64_t handle;
 	struct srv_buffer *buf;
 	struct srv_slab *next, *prev; /* the owner's list, or the free slots' */
-	uint32_t generation;
+	uint32_t generation; /* of the slot: half of the handle */
+	uint64_t set_generation; /* of the replica set that the slab is in, as its borrower says */
 	bool marked; /* named once already in the FREE under way */
 };
 

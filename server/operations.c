@@ -104,11 +104,11 @@ static uint32_t run_hello(struct srv_session *s, const uint8_t *body, struct srv
 	return answer(s, 0, w, sizeof *w, out);
 }
 
-/* Pages in all segments, or 0 with *status set. */
-static uint32_t segs_pages(const uint8_t *body, uint32_t n, uint32_t *status)
+/* Units (pages or sectors) in all segments, or 0 with *status set. */
+static uint32_t segs_units(const uint8_t *body, uint32_t n, uint32_t unit, uint32_t *status)
 {
-	uint64_t pages = 0;
-	struct wire_seg seg;
+	uint64_t units = 0;
+	struct wire_seg seg; /* a wire_part looks the same */
 
 	for (uint32_t i = 0; i < n; i++) {
 		memcpy(&seg, body + i * sizeof seg, sizeof seg);
@@ -116,27 +116,35 @@ static uint32_t segs_pages(const uint8_t *body, uint32_t n, uint32_t *status)
 			*status = WIRE_EPROTO;
 			return 0;
 		}
-		pages += le32toh(seg.pages);
+		units += le32toh(seg.pages);
 	}
-	if (pages > WIRE_MAX_PAGES) {
+	if (units > (uint64_t)WIRE_MAX_PAGES * (WIRE_PAGE_SIZE / unit)) {
 		*status = WIRE_ELIMIT;
 		return 0;
 	}
-	return (uint32_t)pages;
+	return (uint32_t)units;
+}
+
+static uint32_t unit_of(const struct srv_session *s)
+{
+	bool part = s->head.op == htole16(WIRE_READPART) || s->head.op == htole16(WIRE_WRITEPART);
+
+	return part ? WIRE_SECTOR : WIRE_PAGE_SIZE;
 }
 
 static uint32_t run_read(struct srv_session *s, const uint8_t *body, struct srv_out *out)
 {
 	struct srv_run runs[WIRE_MAX_SEGS];
-	uint32_t n = count_of(s), status = WIRE_OK;
-	uint32_t pages = segs_pages(body, n, &status);
+	uint32_t n = count_of(s), status = WIRE_OK, unit = unit_of(s);
+	uint64_t bytes = (uint64_t)segs_units(body, n, unit, &status) * unit, pages;
 
 	if (!status)
-		status = srv_lend_runs(s->lender, s->borrower, body, n, false, runs);
+		status = srv_lend_runs(s->lender, s->borrower, body, n, unit, false, runs);
 	if (status)
 		return status;
-	srv_out_head(out, &s->head, WIRE_OK, 0, (size_t)pages * WIRE_PAGE_SIZE);
+	srv_out_head(out, &s->head, WIRE_OK, 0, bytes);
 	srv_out_runs(out, runs, n);
+	pages = (bytes + WIRE_PAGE_SIZE - 1) / WIRE_PAGE_SIZE;
 	atomic_fetch_add_explicit(&s->counters->pages_read, pages, memory_order_relaxed);
 	srv_lend_count(s->borrower, pages, 0);
 	return WIRE_OK;
@@ -145,17 +153,18 @@ static uint32_t run_read(struct srv_session *s, const uint8_t *body, struct srv_
 /* Leaves the runs in the session: the pages go there as they come. */
 static uint32_t run_write(struct srv_session *s, const uint8_t *body, struct srv_out *out)
 {
-	uint32_t n = count_of(s), status = WIRE_OK;
-	uint32_t pages = segs_pages(body, n, &status);
+	uint32_t n = count_of(s), status = WIRE_OK, unit = unit_of(s);
+	uint64_t bytes = (uint64_t)segs_units(body, n, unit, &status) * unit;
 	struct srv_run *runs;
 
 	(void)out;
 	if (status)
 		return status;
-	if (s->skip != (uint64_t)pages * WIRE_PAGE_SIZE)
+	if (s->skip != bytes)
 		return WIRE_ELENGTH;
 	runs = malloc(n * sizeof *runs);
-	status = runs ? srv_lend_runs(s->lender, s->borrower, body, n, true, runs) : WIRE_EINTERNAL;
+	status = runs ? srv_lend_runs(s->lender, s->borrower, body, n, unit, true, runs)
+		      : WIRE_EINTERNAL;
 	if (status) {
 		free(runs);
 		return status;
@@ -172,9 +181,9 @@ static uint32_t run_trim(struct srv_session *s, const uint8_t *body, struct srv_
 	struct srv_run runs[WIRE_MAX_SEGS];
 	uint32_t n = count_of(s), status = WIRE_OK;
 
-	segs_pages(body, n, &status);
+	segs_units(body, n, WIRE_PAGE_SIZE, &status);
 	if (!status)
-		status = srv_lend_runs(s->lender, s->borrower, body, n, true, runs);
+		status = srv_lend_runs(s->lender, s->borrower, body, n, WIRE_PAGE_SIZE, true, runs);
 	if (status)
 		return status;
 	for (uint32_t i = 0; i < n; i++)
@@ -265,6 +274,19 @@ static uint32_t run_stat(struct srv_session *s, const uint8_t *body, struct srv_
 	return answer(s, n, st, sizeof *st + n * sizeof(struct wire_borrower), out);
 }
 
+static uint32_t run_generation(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	uint32_t n = count_of(s), status;
+	struct wire_generation *ret = malloc(n * sizeof *ret);
+
+	status = ret ? srv_lend_generations(s->lender, s->borrower, body, n, ret) : WIRE_EINTERNAL;
+	if (status) {
+		free(ret);
+		return status;
+	}
+	return answer(s, n, ret, n * sizeof *ret, out);
+}
+
 static uint32_t run_ping(struct srv_session *s, const uint8_t *body, struct srv_out *out)
 {
 	(void)body;
@@ -305,7 +327,7 @@ static const struct srv_operation operations[] = {
 		       .max = WIRE_MAX_SEGS,
 		       .run = run_read},
 	[WIRE_WRITE] = {.borrower = true,
-			.pages = true,
+			.unit = WIRE_PAGE_SIZE,
 			.item = sizeof(struct wire_seg),
 			.min = 1,
 			.max = WIRE_MAX_SEGS,
@@ -340,6 +362,25 @@ static const struct srv_operation operations[] = {
 	[WIRE_PING] = {.run = run_ping},
 	[WIRE_GOODBYE] = {.minor = 1, .borrower = true, .run = run_goodbye},
 	[WIRE_TOKEN] = {.minor = 2, .borrower = true, .run = run_token},
+	[WIRE_GENERATION] = {.minor = 2,
+			     .borrower = true,
+			     .item = sizeof(struct wire_generation),
+			     .min = 1,
+			     .max = WIRE_MAX_SLABS,
+			     .run = run_generation},
+	[WIRE_READPART] = {.minor = 2,
+			   .borrower = true,
+			   .item = sizeof(struct wire_part),
+			   .min = 1,
+			   .max = WIRE_MAX_SEGS,
+			   .run = run_read},
+	[WIRE_WRITEPART] = {.minor = 2,
+			    .borrower = true,
+			    .unit = WIRE_SECTOR,
+			    .item = sizeof(struct wire_part),
+			    .min = 1,
+			    .max = WIRE_MAX_SEGS,
+			    .run = run_write},
 };
 
 const struct srv_operation *srv_operation(uint16_t op)

@@ -12,7 +12,7 @@ struct srv_operation {
 	uint16_t minor;    /* spoken since this protocol minor */
 	bool borrower;     /* not for sessions that only ask */
 	uint8_t roles;     /* SRV_ROLE_*: any of them will do; 0: everybody */
-	bool pages;        /* whole pages follow the fixed part */
+	uint32_t unit;     /* data in units of so many bytes follows the fixed part; 0: none */
 	uint32_t fixed;    /* bytes at the beginning of the body */
 	uint32_t item;     /* and for each of header.count */
 	uint32_t min, max; /* of header.count */

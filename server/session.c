@@ -121,7 +121,7 @@ static uint32_t header_check(const struct srv_session *s, const struct srv_opera
 	    (s->greeted && s->head.epoch && s->head.epoch != htole64(s->epoch)))
 		return WIRE_EPROTO;
 	fixed = op->fixed + (uint64_t)op->item * count;
-	if (op->pages ? bytes < fixed || (bytes - fixed) % WIRE_PAGE_SIZE : bytes != fixed)
+	if (op->unit ? bytes < fixed || (bytes - fixed) % op->unit : bytes != fixed)
 		return WIRE_ELENGTH;
 	if ((op->borrower && !s->borrower) || (op->roles && !(op->roles & s->roles)))
 		return WIRE_EDENIED;
@@ -216,7 +216,7 @@ static size_t take_skip(struct srv_session *s, size_t n, struct srv_out *out)
 
 static void write_done(struct srv_session *s, struct srv_out *out)
 {
-	uint64_t pages = s->skip / WIRE_PAGE_SIZE;
+	uint64_t pages = (s->skip + WIRE_PAGE_SIZE - 1) / WIRE_PAGE_SIZE;
 
 	srv_lend_runs_end(s->runs, s->nruns);
 	free(s->runs);

@@ -22,6 +22,7 @@
 #define PS_PAGE_SIZE  4096u
 #define PS_MAX_DONORS 64u
 #define PS_MAX_VECS   256u  /* vectors in one batch */
+#define PS_MAX_MEMBERS 10u  /* donors that hold one slab */
 #define PS_BATCH_PAGES 512u /* pages in one batch */
 
 struct ps_volume;
@@ -37,7 +38,14 @@ struct ps_options {
 	unsigned depth;            /* batches in flight on a port at most; 0: 64 */
 	uint64_t deadline_ns;      /* for one batch; 0: 3 s */
 	uint64_t connect_ns;       /* for opening a connection; 0: 3 s */
-	unsigned replicas;         /* 0 or 1 for now */
+	unsigned replicas;         /* copies of each page on different donors, 1..3; 0: 1 */
+	unsigned code_data;        /* erasure coding instead: k = 2, 4 or 8 fragments; 0: none */
+	unsigned code_parity;      /* and m = 1.. parities; k + m <= PS_MAX_MEMBERS */
+	uint64_t suspect_ns;       /* with members to spare, one that keeps a request waiting for so
+				      long has failed; 0: 500 ms; never above deadline_ns */
+	uint64_t rebuild_bytes;    /* a second, for rebuilding and moving; 0: 256 MiB */
+	const char *spill;         /* file for slabs that no donors have room for; NULL: none */
+	uint64_t spill_bytes;      /* and its size at most */
 	bool transient;            /* dies with this process: donors free its slabs at once then */
 };
 
@@ -177,6 +185,63 @@ int ps_adopt(struct ps_volume *v, bool inherited);
 /* In the parent after fork: forgets the snapshot (it is the child's); with fork failed: frees it. */
 void ps_snapshot_drop(struct ps_volume *v, bool taken);
 
+/*
+ * --- maintenance: rebuilding, moving, donors that come back ---
+ *
+ * docs/replication.md has the rules. Nothing of it happens by itself: one thread that the embedding
+ * program gives calls ps_maintain() again and again, from ps_open() until before ps_close(). Without
+ * it a volume works, but what it lost stays lost. A snapshot or ps_adopt() needs it stopped no more
+ * than ps_reserve() does; a forked child starts a thread of its own.
+ */
+
+/*
+ * Does what is to be done now and returns how long it may be left alone, in ns (0: call again at
+ * once). Blocks shortly: on the volume's lock, on control connections (bounded by deadline_ns), on
+ * connecting to a lost donor (bounded by connect_ns, without the lock). No malloc, no errno.
+ */
+uint64_t ps_maintain(struct ps_volume *v, uint64_t now_ns);
+/* Sleeps until the maintenance has something to take in, or timeout_ns. Wakes nobody up. */
+void ps_maintain_wait(struct ps_volume *v, uint64_t timeout_ns);
+
+/*
+ * Asks for the member of slab (page / ps_slab_pages()) on donor to be moved to another donor; while
+ * it goes on, reads and writes do too. to: a donor, or -1: where placement would put it. Returns at
+ * once; the maintenance does it, most endangered slabs first. The old member is freed at its donor
+ * when it's done. Asked again it is the same request. -ENOENT: the donor has no member of it; -ENXIO:
+ * no such slab or donor; -EBUSY: the slab is being rebuilt or moved now (ask again later).
+ */
+int ps_move(struct ps_volume *v, uint64_t slab, int donor, int to);
+/*
+ * No new members on the donor from now on; with move, all it has are moved away, with false that is
+ * taken back. ps_donor_health.members says when it is empty. -ENXIO: no such donor.
+ */
+int ps_evacuate(struct ps_volume *v, int donor, bool move);
+/* The slab that the donor knows as handle (RECLAIM names slabs so), or -ENOENT. */
+int64_t ps_slab_of(struct ps_volume *v, int donor, uint64_t handle);
+
+/* How well a volume is. Counted at this moment; takes the volume's lock. */
+struct ps_health {
+	uint64_t slabs;      /* granted */
+	uint64_t degraded;   /* of them with too few live members */
+	uint64_t endangered; /* of them with no member to spare */
+	uint64_t lost;       /* of them with too few to read */
+	uint64_t filling;    /* being rebuilt or moved now */
+	uint64_t waiting;    /* moves asked for and not done */
+	uint64_t spilled;    /* slabs with a member in the spill file */
+	uint64_t pages_left; /* to copy for the rebuild under way */
+};
+void ps_health(struct ps_volume *v, struct ps_health *ret);
+
+enum ps_donor_state { PS_DONOR_UP, PS_DONOR_SUSPECT, PS_DONOR_GONE, PS_DONOR_LEAVING };
+struct ps_donor_health {
+	enum ps_donor_state state;
+	uint64_t members; /* slabs of this volume on it */
+	const char *domain;
+	uint64_t latency_ns, p99_ns; /* of recent reads, of the port that knows most; 0: none */
+};
+/* -ENXIO: no such donor (0 .. donors_count - 1, one more with a spill file). */
+int ps_donor_health(struct ps_volume *v, int donor, struct ps_donor_health *ret);
+
 /* --- counters, updated without locks; for people --- */
 struct ps_counters {
 	uint64_t batches, messages;
@@ -184,6 +249,13 @@ struct ps_counters {
 	uint64_t zero_reads, zero_writes;   /* answered by the flag */
 	uint64_t bytes_in, bytes_out;
 	uint64_t errors, timeouts, bad_hashes;
+	uint64_t failovers;     /* reads that another member had to answer */
+	uint64_t hedges;        /* reads sent to a second member because the first was slow */
+	uint64_t hedges_won;    /* of them, answered by the second */
+	uint64_t repairs;       /* pages rewritten because a member had wrong bytes */
+	uint64_t dropped;       /* members that left a set by failing */
+	uint64_t rebuilt_pages; /* copied by rebuilding and moving */
+	uint64_t rebuilt_slabs, moved_slabs;
 };
 void ps_counters(const struct ps_volume *v, struct ps_counters *ret);
 

@@ -21,6 +21,7 @@
 #define WIRE_MINOR 2 /* this end speaks WIRE_MINOR and WIRE_MINOR - 1 */
 
 #define WIRE_PAGE_SIZE 4096u
+#define WIRE_SECTOR    512u /* the unit of READPART and WRITEPART */
 
 /* Limits. A server may announce smaller ones in its hello, never larger ones. */
 #define WIRE_MAX_SEGS      512u         /* segments in one message */
@@ -45,7 +46,10 @@
 	X(RECLAIM, 11, "notice: the server wants slabs back")                                      \
 	X(GOODBYE, 12, "the borrower is done: free all it holds, without a grace")                 \
 	X(TOKEN, 15, "a one-time word that opens another connection")                              \
-	X(AUTH, 16, "prove that the key is known")
+	X(AUTH, 16, "prove that the key is known")                                                 \
+	X(GENERATION, 21, "slabs' generations: raise them, or ask")                                \
+	X(READPART, 22, "read parts of pages")                                                     \
+	X(WRITEPART, 23, "write parts of pages")
 
 enum wire_op {
 #define X(name, number, text) WIRE_##name = number,
@@ -151,6 +155,25 @@ struct wire_seg {
 	__le32 pages; /* >= 1 */
 };
 
+/*
+ * READPART, WRITEPART: as READ and WRITE, in sectors instead of pages: one page of an erasure-coded
+ * volume is a few sectors on each of its donors. All segments together: WIRE_MAX_PAGES pages.
+ */
+struct wire_part {
+	__le64 slab;
+	__le32 sector;  /* first sector within the slab */
+	__le32 sectors; /* >= 1 */
+};
+
+/*
+ * GENERATION: `count` of these. A donor keeps a number for each slab, 0 when it is granted, and
+ * raises it to the one it is told, never lowers it. Answer: `count` of these, as they are now.
+ */
+struct wire_generation {
+	__le64 slab;
+	__le64 generation; /* 0: only asks */
+};
+
 /* GRANT: header.count = 1; asks for all of `slabs` or none. Answer: `count` wire_slab, zeroed. */
 struct wire_grant {
 	__le32 slabs;
@@ -243,6 +266,8 @@ WIRE_SIZE(struct wire_header, 32);
 WIRE_SIZE(struct wire_hello, 136);
 WIRE_SIZE(struct wire_welcome, 200);
 WIRE_SIZE(struct wire_seg, 16);
+WIRE_SIZE(struct wire_part, 16);
+WIRE_SIZE(struct wire_generation, 16);
 WIRE_SIZE(struct wire_grant, 32);
 WIRE_SIZE(struct wire_slab, 8);
 WIRE_SIZE(struct wire_clone, 80);

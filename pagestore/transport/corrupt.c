@@ -20,10 +20,10 @@ static void flip(struct filter *f, struct filter_op *o, uint64_t now_ns)
 	uint64_t bit;
 
 	(void)now_ns;
-	if (o->op->kind != TP_READ || o->done.status || ++f->counted % f->every)
+	if (!tp_reads(o->op->kind) || o->done.status || ++f->counted % f->every)
 		return;
 	seg = &o->op->seg[filter_random(f) % o->op->count];
-	bit = filter_random(f) % (seg->pages * WIRE_PAGE_SIZE * 8ull);
+	bit = filter_random(f) % (seg->pages * tp_unit(o->op->kind) * 8ull);
 	((unsigned char *)seg->buf)[bit / 8] ^= (unsigned char)(1u << bit % 8);
 }
 

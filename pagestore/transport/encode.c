@@ -15,6 +15,8 @@ static const uint16_t wire_ops[] = {
 	[TP_READ] = WIRE_READ, [TP_WRITE] = WIRE_WRITE, [TP_GRANT] = WIRE_GRANT,
 	[TP_FREE] = WIRE_FREE, [TP_CLONE] = WIRE_CLONE, [TP_MAP] = WIRE_MAP,
 	[TP_STAT] = WIRE_STAT, [TP_PING] = WIRE_PING,   [TP_GOODBYE] = WIRE_GOODBYE,
+	[TP_READ_PART] = WIRE_READPART, [TP_WRITE_PART] = WIRE_WRITEPART,
+	[TP_GENERATION] = WIRE_GENERATION,
 };
 
 uint16_t stream_wire_op(enum tp_kind kind)
@@ -33,20 +35,22 @@ static void put_slabs(unsigned char *to, const struct tp_op *op)
 
 /* The fixed part of the body, after the header. Returns its length, or 0 for one that's too long.
  */
-static size_t put_body(unsigned char *to, const struct tp_op *op, size_t *pages)
+static size_t put_body(unsigned char *to, const struct tp_op *op, size_t *units)
 {
 	struct wire_grant grant = {.slabs = htole32(op->count)};
 
 	switch (op->kind) {
 	case TP_READ:
 	case TP_WRITE:
+	case TP_READ_PART: /* a wire_part looks the same */
+	case TP_WRITE_PART:
 		for (uint32_t i = 0; i < op->count; i++) {
 			struct wire_seg seg = {.slab = htole64(op->seg[i].slab),
 					       .page = htole32(op->seg[i].page),
 					       .pages = htole32(op->seg[i].pages)};
 
 			memcpy(to + i * sizeof seg, &seg, sizeof seg);
-			*pages += op->seg[i].pages;
+			*units += op->seg[i].pages;
 		}
 		return op->count * sizeof(struct wire_seg);
 	case TP_GRANT:
@@ -56,6 +60,9 @@ static size_t put_body(unsigned char *to, const struct tp_op *op, size_t *pages)
 		memcpy(to, op->clone, sizeof *op->clone);
 		put_slabs(to + sizeof *op->clone, op);
 		return sizeof *op->clone + op->count * sizeof(struct wire_slab);
+	case TP_GENERATION:
+		memcpy(to, op->generation, op->count * sizeof *op->generation);
+		return op->count * sizeof *op->generation;
 	case TP_FREE:
 	case TP_MAP:
 		put_slabs(to, op);
@@ -67,20 +74,23 @@ static size_t put_body(unsigned char *to, const struct tp_op *op, size_t *pages)
 
 bool stream_too_long(const struct tp_op *op)
 {
-	bool data = op->kind == TP_READ || op->kind == TP_WRITE;
+	bool data = tp_reads(op->kind) || tp_writes(op->kind);
+	uint32_t most = data			   ? WIRE_MAX_SEGS
+			: op->kind == TP_MAP	   ? WIRE_MAX_FDS
+			: op->kind == TP_GENERATION ? STREAM_GENERATIONS
+						   : WIRE_MAX_SLABS;
 
-	return op->count > (data ? WIRE_MAX_SEGS : WIRE_MAX_SLABS) ||
-	       (op->kind == TP_MAP && op->count > WIRE_MAX_FDS);
+	return op->count > most;
 }
 
 void stream_encode(struct stream *s, struct tp_op *op, uint16_t slot)
 {
 	uint64_t tag = (uint64_t)s->slot[slot].generation << 32 | slot;
 	struct wire_header h = {.op = htole16(wire_ops[op->kind]), .tag = htole64(tag)};
-	size_t pages = 0, body = put_body(s->head + HEAD, op, &pages);
+	size_t units = 0, body = put_body(s->head + HEAD, op, &units);
 	bool one = op->kind == TP_GRANT;
 	bool none = op->kind == TP_STAT || op->kind == TP_PING || op->kind == TP_GOODBYE;
-	size_t data = op->kind == TP_WRITE ? pages * WIRE_PAGE_SIZE : 0;
+	size_t data = tp_writes(op->kind) ? units * tp_unit(op->kind) : 0;
 
 	h.bytes = htole32((uint32_t)(body + data));
 	h.count = htole32(one ? 1 : none ? 0 : op->count);

@@ -166,6 +166,28 @@ int filter_poll(struct tp_conn *c, uint64_t now_ns, struct tp_done *done, unsign
 	return r ? r : (int)filter_release_due(f, now_ns, done, n);
 }
 
+int filter_cancel(struct tp_conn *c, struct tp_op *op)
+{
+	struct filter *f = filter_of(c);
+	unsigned i = 0;
+	int r;
+
+	while (i < f->count && f->ops[i].op != op)
+		i++;
+	if (i == f->count || !tp_reads(op->kind))
+		return -EBUSY;
+	if (!f->ops[i].held) {
+		r = c->inner->t->cancel ? c->inner->t->cancel(c->inner, op) : -EBUSY;
+		if (r)
+			return r;
+	} else {
+		f->held--;
+	}
+	memmove(&f->ops[i], &f->ops[i + 1], (f->count - i - 1) * sizeof f->ops[0]);
+	f->count--;
+	return 0;
+}
+
 int filter_fd(struct tp_conn *c, short *events)
 {
 	return c->inner->t->fd(c->inner, events);

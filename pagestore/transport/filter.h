@@ -37,7 +37,7 @@ static inline struct filter *filter_of(struct tp_conn *c)
 
 static inline bool filter_is_data(const struct tp_op *op)
 {
-	return op->kind == TP_READ || op->kind == TP_WRITE;
+	return tp_reads(op->kind) || tp_writes(op->kind);
 }
 
 /* [text] Reads "us=1,seed=2"; allowed: the words this filter knows, "us|jitter|seed". */
@@ -61,6 +61,7 @@ unsigned filter_release_due(struct filter *f, uint64_t now_ns, struct tp_done *d
 int filter_open(struct tp_conn *c, struct tp_hello *h, uint64_t timeout_ns);
 int filter_submit(struct tp_conn *c, struct tp_op *op, uint64_t now_ns);
 int filter_poll(struct tp_conn *c, uint64_t now_ns, struct tp_done *done, unsigned n);
+int filter_cancel(struct tp_conn *c, struct tp_op *op);
 int filter_fd(struct tp_conn *c, short *events);
 uint64_t filter_due(struct tp_conn *c);
 void filter_close(struct tp_conn *c);
@@ -68,6 +69,6 @@ void filter_forget(struct tp_conn *c, bool inherited);
 
 #define FILTER_TABLE(word)                                                                         \
 	.name = word, .conn_bytes = sizeof(struct filter), .filter = true, .open = filter_open,    \
-	.fd = filter_fd, .due = filter_due, .close = filter_close, .forget = filter_forget
+	.cancel = filter_cancel, .fd = filter_fd, .due = filter_due, .close = filter_close, .forget = filter_forget
 
 #endif

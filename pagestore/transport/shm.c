@@ -157,13 +157,14 @@ static int copy(struct shm *shm, const struct tp_op *op, uint32_t i)
 {
 	const struct tp_seg *seg = &op->seg[i];
 	const struct shm_map *m = find_map(shm, seg->slab);
-	size_t bytes = (size_t)seg->pages * WIRE_PAGE_SIZE;
+	uint32_t unit = tp_unit(op->kind), most = shm->slab_pages * (WIRE_PAGE_SIZE / unit);
+	size_t bytes = (size_t)seg->pages * unit;
 	unsigned char *mem;
 
-	if (!m || seg->page >= shm->slab_pages || seg->pages > shm->slab_pages - seg->page)
+	if (!m || seg->page >= most || seg->pages > most - seg->page)
 		return -EIO;
-	mem = __atomic_load_n(&m->mem, __ATOMIC_RELAXED) + (size_t)seg->page * WIRE_PAGE_SIZE;
-	if (op->kind == TP_READ)
+	mem = __atomic_load_n(&m->mem, __ATOMIC_RELAXED) + (size_t)seg->page * unit;
+	if (tp_reads(op->kind))
 		memcpy(seg->buf, mem, bytes);
 	else
 		memcpy(mem, seg->buf, bytes);
@@ -184,7 +185,7 @@ static int shm_submit(struct tp_conn *c, struct tp_op *op, uint64_t now_ns)
 	if (op->kind == TP_FREE && !c->peer)
 		for (uint32_t i = 0; i < op->count; i++)
 			remove_map(shm, op->slabs[i]);
-	if (op->kind != TP_READ && op->kind != TP_WRITE)
+	if (!tp_reads(op->kind) && !tp_writes(op->kind))
 		return stream_submit(c, op, now_ns);
 	if (!stream_has_room(&shm->s))
 		return -EAGAIN;
@@ -263,6 +264,7 @@ const struct tp_transport tp_shm = {
 	.open = shm_connect,
 	.submit = shm_submit,
 	.poll = stream_poll,
+	.cancel = stream_cancel,
 	.fd = stream_fd,
 	.due = shm_due,
 	.close = shm_close,

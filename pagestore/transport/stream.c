@@ -32,6 +32,7 @@ static void slots_init(struct stream *s, uint32_t max)
 	s->free = 1;
 	for (uint32_t i = 1; i <= max; i++) {
 		s->slot[i].op = NULL;
+		s->slot[i].cancelled = 0;
 		s->slot[i].next = (uint16_t)(i < max ? i + 1 : 0);
 	}
 }
@@ -41,7 +42,7 @@ static uint16_t slot_take(struct stream *s, struct tp_op *op)
 	uint16_t i = s->free;
 	struct stream_slot *slot = &s->slot[i];
 
-	assert(i && !slot->op);
+	assert(i && !slot->op && !slot->cancelled);
 	s->free = slot->next;
 	slot->op = op;
 	slot->generation++;
@@ -60,6 +61,7 @@ static void slot_drop(struct stream *s, uint32_t i)
 	s->slot[slot->prev].next = slot->next;
 	s->slot[slot->next].prev = slot->prev;
 	slot->op = NULL;
+	slot->cancelled = 0;
 	slot->next = s->free;
 	s->free = (uint16_t)i;
 	s->inflight--;
@@ -115,7 +117,7 @@ static unsigned add_iov(struct stream *s, unsigned n, void *base, size_t len)
 static unsigned add_segs(struct stream *s, unsigned n, const struct tp_op *op, size_t at)
 {
 	for (uint32_t i = 0; i < op->count; i++) {
-		size_t len = (size_t)op->seg[i].pages * WIRE_PAGE_SIZE;
+		size_t len = (size_t)op->seg[i].pages * tp_unit(op->kind);
 
 		if (at < len)
 			n = add_iov(s, n, (unsigned char *)op->seg[i].buf + at, len - at);
@@ -133,7 +135,7 @@ static long send_once(struct stream *s)
 
 	if (at < s->tx_head)
 		n = add_iov(s, n, s->head + at, s->tx_head - at);
-	if (s->tx_op->kind == TP_WRITE)
+	if (tp_writes(s->tx_op->kind))
 		n = add_segs(s, n, s->tx_op, at < s->tx_head ? 0 : at - s->tx_head);
 	m.msg_iovlen = n;
 	do
@@ -185,42 +187,50 @@ int stream_submit(struct tp_conn *c, struct tp_op *op, uint64_t now_ns)
 /* How long the body of a good answer to op is. */
 static size_t answer_bytes(const struct tp_op *op)
 {
-	size_t pages = 0;
+	size_t units = 0;
 
 	switch (op->kind) {
 	case TP_READ:
+	case TP_READ_PART:
 		for (uint32_t i = 0; i < op->count; i++)
-			pages += op->seg[i].pages;
-		return pages * WIRE_PAGE_SIZE;
+			units += op->seg[i].pages;
+		return units * tp_unit(op->kind);
 	case TP_GRANT:
 	case TP_CLONE:
 		return op->count * sizeof(struct wire_slab);
 	case TP_STAT:
 		return sizeof(struct wire_stat);
+	case TP_GENERATION:
+		return op->count * sizeof(struct wire_generation);
 	default:
 		return 0;
 	}
 }
 
+/* Where the answer to anything but a READ goes. */
+static unsigned char *answer_at(const struct tp_op *op)
+{
+	return op->kind == TP_STAT	   ? (unsigned char *)op->stat
+	       : op->kind == TP_GENERATION ? (unsigned char *)op->generation
+					   : (unsigned char *)op->slabs;
+}
+
 static unsigned add_answer(struct stream *s, unsigned n, struct tp_op *op, size_t at)
 {
-	if (op->kind == TP_READ)
+	if (tp_reads(op->kind))
 		return add_segs(s, n, op, at);
-	if (op->kind == TP_STAT)
-		return add_iov(s, n, (unsigned char *)op->stat + at, answer_bytes(op) - at);
-	return add_iov(s, n, (unsigned char *)op->slabs + at, answer_bytes(op) - at);
+	return add_iov(s, n, answer_at(op) + at, answer_bytes(op) - at);
 }
 
 /* Bytes of an answer that landed elsewhere. */
 static void carry(struct tp_op *op, size_t at, const unsigned char *from, size_t n)
 {
-	if (op->kind != TP_READ) {
-		memmove((unsigned char *)(op->kind == TP_STAT ? (void *)op->stat : op->slabs) + at,
-			from, n);
+	if (!tp_reads(op->kind)) {
+		memmove(answer_at(op) + at, from, n);
 		return;
 	}
 	for (uint32_t i = 0; n; i++) {
-		size_t len = (size_t)op->seg[i].pages * WIRE_PAGE_SIZE;
+		size_t len = (size_t)op->seg[i].pages * tp_unit(op->kind);
 		size_t part = at < len ? len - at : 0;
 
 		if (part > n)
@@ -241,9 +251,20 @@ static bool refused(const struct stream *s)
 /* A good answer's count tells again what was asked. */
 static bool count_fits(const struct tp_op *op, uint32_t count)
 {
-	if (op->kind == TP_GRANT || op->kind == TP_CLONE)
+	if (op->kind == TP_GRANT || op->kind == TP_CLONE || op->kind == TP_GENERATION)
 		return count == op->count;
 	return op->kind != TP_STAT || count == 0;
+}
+
+/* The answer to a READ that was forgotten. */
+static int skip_answer(struct stream *s, uint32_t slot, uint32_t bytes)
+{
+	if (le16toh(s->rx.op) != s->slot[slot].wire_op ||
+	    bytes != (refused(s) ? 0 : s->slot[slot].cancelled))
+		return stream_die(s, -EPROTO);
+	s->rx_skip = bytes;
+	slot_drop(s, slot);
+	return 0;
 }
 
 /* The header is complete: whose is it? Nothing has been used yet. */
@@ -263,8 +284,11 @@ static int take_header(struct stream *s)
 		return 0;
 	}
 	if (!(le16toh(s->rx.flags) & WIRE_F_REPLY) || !slot || slot > s->max_inflight ||
-	    !s->slot[slot].op || s->slot[slot].generation != tag >> 32)
+	    (!s->slot[slot].op && !s->slot[slot].cancelled) ||
+	    s->slot[slot].generation != tag >> 32)
 		return stream_die(s, -EPROTO);
+	if (s->slot[slot].cancelled)
+		return skip_answer(s, slot, bytes);
 	op = s->slot[slot].op;
 	/* An answer to a request that isn't wholly sent would leave us sending a reused buffer. */
 	if (le16toh(s->rx.op) != stream_wire_op(op->kind) || s->tx_op == op)
@@ -350,12 +374,10 @@ static int feed(struct stream *s, const unsigned char *p, size_t n)
 /* What was received into op's buffers in the belief that it is op's answer. */
 static int feed_from(struct stream *s, const struct tp_op *op, size_t n)
 {
-	if (op->kind == TP_STAT)
-		return feed(s, (const unsigned char *)op->stat, n);
-	if (op->kind != TP_READ)
-		return feed(s, (const unsigned char *)op->slabs, n);
+	if (!tp_reads(op->kind))
+		return feed(s, answer_at(op), n);
 	for (uint32_t i = 0; n; i++) {
-		size_t len = (size_t)op->seg[i].pages * WIRE_PAGE_SIZE;
+		size_t len = (size_t)op->seg[i].pages * tp_unit(op->kind);
 		size_t part = len < n ? len : n;
 		int r = feed(s, op->seg[i].buf, part);
 
@@ -486,6 +508,46 @@ int stream_poll(struct tp_conn *c, uint64_t now_ns, struct tp_done *done, unsign
 		s->done_first = (s->done_first + 1) % WIRE_MAX_INFLIGHT;
 	}
 	return i ? (int)i : s->error;
+}
+
+/* An answer that is here already, but was not given out. */
+static bool done_remove(struct stream *s, uint64_t tag)
+{
+	for (uint32_t i = 0; i < s->done_count; i++) {
+		if (s->done[(s->done_first + i) % WIRE_MAX_INFLIGHT].tag != tag)
+			continue;
+		for (; i + 1 < s->done_count; i++)
+			s->done[(s->done_first + i) % WIRE_MAX_INFLIGHT] =
+				s->done[(s->done_first + i + 1) % WIRE_MAX_INFLIGHT];
+		s->done_count--;
+		return true;
+	}
+	return false;
+}
+
+int stream_cancel(struct tp_conn *c, struct tp_op *op)
+{
+	struct stream *s = stream_of(c);
+	uint32_t i = s->slot[0].next;
+
+	if (!tp_reads(op->kind))
+		return -EBUSY;
+	if (done_remove(s, op->tag) || !s->up)
+		return 0;
+	while (i && s->slot[i].op != op)
+		i = s->slot[i].next;
+	if (!i || s->tx_op == op)
+		return -EBUSY;
+	if (s->rx_slot == i) {
+		s->rx_skip = answer_bytes(op) - s->rx_at;
+		s->rx_slot = 0;
+		slot_drop(s, i);
+		return 0;
+	}
+	s->slot[i].op = NULL;
+	s->slot[i].cancelled = (uint32_t)answer_bytes(op);
+	s->slot[i].wire_op = stream_wire_op(op->kind);
+	return 0;
 }
 
 int stream_fd(struct tp_conn *c, short *events)

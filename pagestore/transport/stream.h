@@ -14,9 +14,12 @@
 #define STREAM_HEAD_BYTES                                                                          \
 	(sizeof(struct wire_header) + sizeof(struct wire_clone) + WIRE_MAX_SEGS * 16)
 #define STREAM_SPARE_BYTES 2048u
+#define STREAM_GENERATIONS 512u /* in one message: they fit the head */
 
 struct stream_slot {
 	struct tp_op *op;
+	uint32_t cancelled;  /* bytes of the answer to a forgotten READ, which is to be skipped */
+	uint16_t wire_op;    /* of that READ */
 	uint32_t generation; /* the upper half of the tag on the wire */
 	uint16_t next, prev; /* in order of sending; for free slots: next only */
 };
@@ -67,6 +70,7 @@ static inline struct stream *stream_of(struct tp_conn *c)
 int stream_open(struct stream *s, int fd, struct tp_hello *h, uint64_t until_ns);
 int stream_submit(struct tp_conn *c, struct tp_op *op, uint64_t now_ns);
 int stream_poll(struct tp_conn *c, uint64_t now_ns, struct tp_done *done, unsigned n);
+int stream_cancel(struct tp_conn *c, struct tp_op *op);
 int stream_fd(struct tp_conn *c, short *events);
 void stream_close(struct tp_conn *c);
 void stream_forget(struct tp_conn *c, bool inherited);

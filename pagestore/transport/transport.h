@@ -26,9 +26,28 @@ enum tp_kind {
 	TP_STAT,
 	TP_PING,
 	TP_GOODBYE,
+	TP_READ_PART, /* as READ and WRITE, in sectors */
+	TP_WRITE_PART,
+	TP_GENERATION,
 };
 
-/* A run of pages within one slab and where their bytes are. */
+static inline bool tp_reads(enum tp_kind k)
+{
+	return k == TP_READ || k == TP_READ_PART;
+}
+
+static inline bool tp_writes(enum tp_kind k)
+{
+	return k == TP_WRITE || k == TP_WRITE_PART;
+}
+
+/* Bytes of what a segment counts in: a page or a sector. */
+static inline uint32_t tp_unit(enum tp_kind k)
+{
+	return k == TP_READ_PART || k == TP_WRITE_PART ? WIRE_SECTOR : WIRE_PAGE_SIZE;
+}
+
+/* A run of pages (or sectors: tp_unit()) within one slab and where their bytes are. */
 struct tp_seg {
 	uint64_t slab;
 	uint32_t page;
@@ -45,6 +64,7 @@ struct tp_op {
 	uint64_t *slabs; /* FREE, CLONE, MAP: handles in; GRANT, CLONE: handles out */
 	const struct wire_clone *clone; /* CLONE */
 	struct wire_stat *stat;         /* STAT: filled */
+	struct wire_generation *generation; /* GENERATION: count of them, as on the wire; in and out */
 };
 
 struct tp_done {
@@ -66,7 +86,7 @@ struct tp_hello {
 	unsigned char borrower[16];
 	char name[WIRE_NAME_BYTES];
 	bool transient;              /* the borrower can't come back: no grace when it hangs up */
-	struct wire_welcome welcome; /* filled by open */
+	struct wire_welcome welcome; /* filled by open; "file" reads slab_pages from it */
 };
 
 struct tp_conn; /* a transport's struct begins with it */
@@ -84,6 +104,12 @@ struct tp_transport {
 	/* Moves bytes, returns answers. -EPIPE and the like: the connection is dead, every op in
 	 * flight has failed and will never be touched again. */
 	int (*poll)(struct tp_conn *c, uint64_t now_ns, struct tp_done *done, unsigned n);
+	/*
+	 * Forgets a read: its buffers are not touched any more and no tp_done comes; the op is the
+	 * submitter's again. -EBUSY: not possible now, its tp_done comes as ever. NULL: never
+	 * possible.
+	 */
+	int (*cancel)(struct tp_conn *c, struct tp_op *op);
 	/* For ppoll(2): the descriptor (or -1) and the events wanted. */
 	int (*fd)(struct tp_conn *c, short *events);
 	/* When poll() will have something without any event on fd: a time, 0 at once, UINT64_MAX

@@ -17,6 +17,7 @@ const struct tp_transport tp_unix = {
 	.open = unix_open,
 	.submit = stream_submit,
 	.poll = stream_poll,
+	.cancel = stream_cancel,
 	.fd = stream_fd,
 	.close = stream_close,
 	.forget = stream_forget,

@@ -362,7 +362,7 @@ static void bystander_check(uint64_t slab)
 
 	memcpy(runs, &s, sizeof s);
 	must(bystander.session.borrower);
-	must(!srv_lend_runs(lender, bystander.session.borrower, runs, 1, false, &run));
+	must(!srv_lend_runs(lender, bystander.session.borrower, runs, 1, WIRE_PAGE_SIZE, false, &run));
 	for (size_t i = 0; i < run.bytes; i++)
 		must(run.mem[i] == 0xb5);
 	srv_lend_runs_end(&run, 1);

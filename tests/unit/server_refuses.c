@@ -70,12 +70,13 @@ Test(server_refuses, other_versions_with_a_word)
 	}
 }
 
-Test(server_refuses, tokens_to_those_who_speak_1_1)
+Test(server_refuses, operations_that_are_newer_than_the_session)
 {
 	int fd = client_connect(&d, true);
 	struct wire_hello h = client_hello(1);
 	struct wire_welcome w;
 	size_t n = sizeof w;
+	struct wire_generation g = {0};
 	uint64_t slab;
 
 	h.minor = htole16(1);
@@ -83,6 +84,9 @@ Test(server_refuses, tokens_to_those_who_speak_1_1)
 	cr_assert_eq(client_ask(fd, WIRE_HELLO, 0, &h, sizeof h, &w, &n), WIRE_OK);
 	cr_assert_eq(client_grant(fd, 1, &slab), WIRE_OK);
 	cr_assert_eq(ask(fd, WIRE_TOKEN, 0, 0), WIRE_EOP);
+	g.slab = htole64(slab);
+	n = 0;
+	cr_assert_eq(client_ask(fd, WIRE_GENERATION, 1, &g, sizeof g, NULL, &n), WIRE_EOP);
 	cr_assert_eq(client_free(fd, &slab, 1), WIRE_OK);
 }
 
