@@ -7,6 +7,7 @@
 #include "pagestore/core.h"
 #include "common/error.h"
 #include "common/memory.h"
+#include "pagestore/seal.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -48,7 +49,9 @@ int core_open(struct core *c, struct map *map, const struct core_limits *limits,
 	c->seg = mem_map(n * sizeof *c->seg);
 	c->page = mem_map(n * sizeof *c->page);
 	c->run = mem_map(PS_BATCH_PAGES * sizeof *c->run);
-	if (!c->slot || !c->msg || !c->seg || !c->page || !c->run) {
+	if (map->seal)
+		c->sealed = mem_map(n * PS_PAGE_SIZE);
+	if ((map->seal && !c->sealed) || !c->slot || !c->msg || !c->seg || !c->page || !c->run) {
 		core_close(c);
 		return err_fail(-ENOMEM, "no memory for %u batches in flight", depth);
 	}
@@ -66,6 +69,7 @@ void core_close(struct core *c)
 	mem_unmap(c->msg, n * sizeof *c->msg);
 	mem_unmap(c->seg, n * sizeof *c->seg);
 	mem_unmap(c->page, n * sizeof *c->page);
+	mem_unmap(c->sealed, n * PS_PAGE_SIZE);
 	mem_unmap(c->run, PS_BATCH_PAGES * sizeof *c->run);
 	*c = (struct core){0};
 }
@@ -271,6 +275,21 @@ static void take_read(struct core *c, struct ps_batch *b, const struct ps_vec *v
 	}
 }
 
+/*
+ * What goes to donors in place of the caller's page. It stays until the batch is done, in the memory of
+ * the slot that the batch will have.
+ */
+static void *sealed_page(struct core *c, uint64_t page, void *buf)
+{
+	unsigned char *to;
+
+	if (!c->map->seal)
+		return buf;
+	to = c->sealed + (slot_base(c->free) + c->sealed_used++) * PS_PAGE_SIZE;
+	seal_page(c->map->seal, page, buf, to);
+	return to;
+}
+
 static void take_write(struct core *c, struct ps_batch *b, const struct ps_vec *v, uint32_t i)
 {
 	uint64_t page = v->page + i, hash;
@@ -288,7 +307,7 @@ static void take_write(struct core *c, struct ps_batch *b, const struct ps_vec *
 		batch_fail(c, b, -EIO, slab->donor[0], page);
 		hash = HASH_LOST;
 	} else {
-		add_page(c, slab, page, buf);
+		add_page(c, slab, page, sealed_page(c, page, buf));
 	}
 	map_set_hash(c->map, page, hash);
 }
@@ -390,6 +409,7 @@ int core_submit(struct core *c, struct ps_batch *b, uint64_t now_ns)
 	b->deadline_ns = now_ns + c->deadline_ns;
 	c->inflight++;
 	c->runs = 0;
+	c->sealed_used = 0;
 	COUNT(c, batches, 1);
 	for (unsigned i = 0; i < b->vecs; i++)
 		for (uint32_t k = 0; k < b->vec[i].count; k++)
@@ -403,6 +423,13 @@ int core_submit(struct core *c, struct ps_batch *b, uint64_t now_ns)
 
 /* --- answers --- */
 
+/* Is it what was written last? A sealed page is opened in place; its tag is its hash. */
+static bool page_good(const struct core *c, uint64_t page, void *buf)
+{
+	return c->map->seal ? seal_unseal(c->map->seal, page, buf)
+			    : ps_hash(buf) == map_hash(c->map, page);
+}
+
 /* Verifies what came, in place. */
 static void check_pages(struct core *c, const struct core_msg *m, struct ps_batch *b)
 {
@@ -410,9 +437,9 @@ static void check_pages(struct core *c, const struct core_msg *m, struct ps_batc
 		const struct tp_seg *s = &m->op.seg[i];
 
 		for (uint32_t k = 0; k < s->pages; k++) {
-			const unsigned char *p = (unsigned char *)s->buf + (size_t)k * PS_PAGE_SIZE;
+			unsigned char *p = (unsigned char *)s->buf + (size_t)k * PS_PAGE_SIZE;
 
-			if (ps_hash(p) == map_hash(c->map, m->page[i] + k))
+			if (page_good(c, m->page[i] + k, p))
 				continue;
 			COUNT(c, bad_hashes, 1);
 			batch_fail(c, b, -EBADMSG, m->donor, m->page[i] + k);

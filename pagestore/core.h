@@ -60,6 +60,8 @@ struct core {
 	struct core_msg *msg; /* PS_BATCH_PAGES a slot */
 	struct tp_seg *seg;   /* the same */
 	uint64_t *page;       /* the same */
+	unsigned char *sealed; /* a page for each segment: what is written, encrypted */
+	unsigned sealed_used;  /* of the batch being taken apart */
 	struct core_run *run; /* PS_BATCH_PAGES: the batch being taken apart */
 	unsigned runs;
 	struct ps_counters count;

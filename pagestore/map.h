@@ -14,6 +14,8 @@
 
 #define MAP_REPLICAS 3
 
+struct seal;
+
 struct map_slab {
 	uint64_t handle[MAP_REPLICAS];
 	uint8_t donor[MAP_REPLICAS];
@@ -26,6 +28,7 @@ struct map {
 	uint64_t slabs;
 	struct map_slab *slab;
 	uint64_t *hash; /* by page; touched only where pages are used */
+	struct seal *seal; /* how pages are encrypted; NULL: they are not */
 };
 
 int map_open(struct map *m, uint64_t pages, uint32_t slab_pages);

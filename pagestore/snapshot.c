@@ -6,6 +6,7 @@
  */
 #include "common/error.h"
 #include "pagestore/volume.h"
+#include "pagestore/seal.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -114,6 +115,11 @@ int ps_adopt(struct ps_volume *v, bool inherited)
 		return err_fail(-ENOENT, "there is no snapshot to adopt");
 	forget_all(v, inherited);
 	memcpy(v->borrower, v->snapshot_borrower, sizeof v->borrower);
+	if (v->map.seal) {
+		r = seal_branch(v->map.seal, v->borrower);
+		if (r)
+			return r;
+	}
 	v->transient = true; /* a forked child never comes back */
 	for (uint64_t i = 0; i < v->map.slabs; i++)
 		if (v->map.slab[i].live)

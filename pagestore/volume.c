@@ -4,6 +4,7 @@
  * uses them.
  */
 #include "pagestore/volume.h"
+#include "pagestore/seal.h"
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/memory.h"
@@ -206,6 +207,8 @@ static int open_volume(struct ps_volume *v, const struct ps_options *o)
 		r = volume_connect_all(v);
 	if (!r)
 		r = open_map(v, o->pages);
+	if (!r && o->seal)
+		r = seal_open(&v->map.seal, o->pages, v->borrower);
 	return r ? r : open_cores(v);
 }
 
@@ -260,6 +263,7 @@ void ps_close(struct ps_volume *v)
 	mem_unmap(v->plan, v->map.slabs);
 	mem_unmap(v->handle, v->map.slabs * sizeof *v->handle);
 	mem_unmap(v->clone, v->map.slabs * sizeof *v->clone);
+	seal_close(v->map.seal);
 	map_close(&v->map);
 	mem_unmap(v->port, v->ports * sizeof *v->port);
 	mem_unmap(v, sizeof *v);

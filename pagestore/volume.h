@@ -7,7 +7,7 @@
 #define PAGESTORE_VOLUME_H
 
 #include "pagestore/core.h"
-#include "pagestore/lock.h"
+#include "common/lock.h"
 #include "pagestore/map.h"
 
 struct donor {

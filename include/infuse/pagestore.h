@@ -46,6 +46,9 @@ struct ps_options {
 	uint64_t rebuild_bytes;    /* a second, for rebuilding and moving; 0: 256 MiB */
 	const char *spill;         /* file for slabs that no donors have room for; NULL: none */
 	uint64_t spill_bytes;      /* and its size at most */
+	bool seal;                 /* pages leave this process encrypted (AES-256-GCM, a key that is
+				      nowhere else); costs 24 bytes a page more, and memory for writes
+				      in flight */
 	bool transient;            /* dies with this process: donors free its slabs at once then */
 };
 

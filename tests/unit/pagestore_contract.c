@@ -232,6 +232,19 @@ Test(contract, filters_stack_on_shm_too)
 	reads_what_was_written("reorder,depth=3:delay,us=50,jitter=300:shm", 2, 400);
 }
 
+Test(contract, sealed_tcp_reads_what_was_written)
+{
+	reads_what_was_written("seal:tcp", 3, 2500);
+}
+Test(contract, sealed_shm_reads_what_was_written)
+{
+	reads_what_was_written("seal:shm", 2, 2500);
+}
+Test(contract, sealed_answers_may_be_reordered)
+{
+	reads_what_was_written("seal:reorder,depth=4,seed=5:unix", 2, 1000);
+}
+
 /* --- several ports --- */
 
 static void *work_thread(void *arg)
@@ -278,6 +291,11 @@ Test(contract, unix_ports_work_side_by_side)
 Test(contract, shm_ports_work_side_by_side)
 {
 	ports_work_side_by_side("shm");
+}
+
+Test(contract, sealed_ports_work_side_by_side)
+{
+	ports_work_side_by_side("seal:unix");
 }
 
 /* --- space --- */
@@ -524,6 +542,10 @@ Test(contract, unix_child_sees_the_moment_of_the_fork)
 Test(contract, shm_child_sees_the_moment_of_the_fork)
 {
 	a_child_sees_the_moment_of_the_fork("shm");
+}
+Test(contract, sealed_child_sees_the_moment_of_the_fork)
+{
+	a_child_sees_the_moment_of_the_fork("seal:unix");
 }
 Test(contract, filtered_child_sees_the_moment_of_the_fork)
 {

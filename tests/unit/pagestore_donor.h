@@ -134,6 +134,11 @@ static inline int try_open(const struct test_donor *d, unsigned donors, const ch
 			       .ports = ports,
 			       .deadline_ns = deadline_ms * NSEC_PER_MSEC};
 
+	/* "seal:tcp": not a filter, an option */
+	if (!strncmp(way, "seal:", 5)) {
+		o.seal = true;
+		way += 5;
+	}
 	for (unsigned i = 0; i < donors; i++)
 		address[i] = donor_address(&d[i], way, text[i]);
 	return ps_open(&o, ret);

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+infuse_unit_test(secure-aead unit/secure_aead.c "quick;asan" 60 secure)
