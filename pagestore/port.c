@@ -63,14 +63,24 @@ static void pull(struct ps_port *p, unsigned d, uint64_t now_ns)
 		end_conn(p, d, r);
 }
 
+/* The caller was busy elsewhere: that is no donor's fault. Nothing that begins now waited so long. */
+static void forgive(struct ps_port *p, uint64_t now_ns)
+{
+	uint64_t idle = now_ns - p->driven_ns;
+
+	if (p->core.inflight && (int64_t)idle > (int64_t)LOOK_NS)
+		core_forgive(&p->core, idle);
+	p->driven_ns = now_ns;
+}
+
 int ps_submit(struct ps_port *p, struct ps_batch *b, uint64_t now_ns)
 {
-	int r = core_submit(&p->core, b, now_ns);
+	int r;
 
+	forgive(p, now_ns);
+	r = core_submit(&p->core, b, now_ns);
 	if (r)
 		return r;
-	if (p->core.inflight == 1)
-		p->driven_ns = now_ns;
 	b->port = p;
 	push(p, now_ns);
 	return 0;
@@ -79,13 +89,8 @@ int ps_submit(struct ps_port *p, struct ps_batch *b, uint64_t now_ns)
 unsigned ps_poll(struct ps_port *p, uint64_t now_ns, struct ps_batch **done, unsigned n)
 {
 	uint64_t mask = p->core.busy;
-	uint64_t idle = now_ns - p->driven_ns;
 
-	/* The caller was busy elsewhere: that is no donor's fault. */
-	if (p->core.inflight && (int64_t)idle > (int64_t)LOOK_NS)
-		core_forgive(&p->core, idle);
-	p->driven_ns = now_ns;
-
+	forgive(p, now_ns);
 	if (now_ns - p->looked_ns >= LOOK_NS) {
 		p->looked_ns = now_ns;
 		mask = p->live;

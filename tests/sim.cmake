@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: MIT
+# The simulation compiles the page store's client and the server's library again, against its own
+# clock, system calls and random numbers (see sim/sim.h). -mavx2 and hash_avx2.c are left out: the
+# hashes are the same.
+function(infuse_sim_library name part environment)
+  get_target_property(sources ${part} SOURCES)
+  list(REMOVE_ITEM sources hash_avx2.c)
+  list(TRANSFORM sources PREPEND ${CMAKE_SOURCE_DIR}/${part}/)
+  add_library(${name} STATIC ${sources})
+  target_compile_options(${name} PRIVATE -include ${CMAKE_CURRENT_SOURCE_DIR}/sim/${environment})
+  target_link_libraries(${name} PUBLIC infuse_headers common Threads::Threads)
+endfunction()
+infuse_sim_library(sim-pagestore pagestore client_env.h)
+target_link_libraries(sim-pagestore PRIVATE PkgConfig::XXHASH)
+infuse_sim_library(sim-server server server_env.h)
+
+add_library(sim-world STATIC sim/world.c sim/task.c sim/net.c sim/kernel.c sim/donor.c sim/model.c
+  sim/faults.c sim/borrower.c sim/scenario.c)
+target_link_libraries(sim-world PUBLIC sim-pagestore sim-server)
+add_executable(infuse-sim sim/main.c)
+target_link_libraries(infuse-sim PRIVATE sim-world common)
