@@ -19,3 +19,12 @@ add_library(sim-world STATIC sim/world.c sim/task.c sim/net.c sim/kernel.c sim/d
 target_link_libraries(sim-world PUBLIC sim-pagestore sim-server)
 add_executable(infuse-sim sim/main.c)
 target_link_libraries(infuse-sim PRIVATE sim-world common)
+
+add_test(NAME sim-reads-what-was-acknowledged COMMAND infuse-sim --quiet --seeds 300)
+infuse_test_properties(sim-reads-what-was-acknowledged "quick;asan" 120)
+add_test(NAME sim-plays-ten-thousand-seeds COMMAND infuse-sim --quiet --first 1000 --seeds 10000)
+infuse_test_properties(sim-plays-ten-thousand-seeds slow 600)
+infuse_script_test(sim-plays-a-seed-twice-alike "quick" 60)
+if(NOT INFUSE_SANITIZE)
+  infuse_script_test(sim-finds-planted-bugs slow 900)
+endif()

@@ -225,34 +225,46 @@ static void discard(void)
 	zero_range(first, n);
 }
 
-static void release_slab(void)
+/* A few slabs, cut at the volume's end. */
+static uint64_t some_slabs(uint64_t *first)
 {
-	uint64_t slab = sim_below(load.pages / slab_pages), first = slab * slab_pages;
-	int r;
+	uint64_t all = load.pages / slab_pages, n = 1 + sim_below(3);
 
-	if (!take_range(first, slab_pages))
-		return;
-	reserved[slab] = false;
-	r = ps_release(volume, first, slab_pages);
-	sim_say("release of slab %llu: %d", (unsigned long long)slab, r);
-	if (r && !excused(-1))
-		sim_fail("slab %llu can't be released: %d", (unsigned long long)slab, r);
-	zero_range(first, slab_pages);
+	*first = sim_below(all);
+	return *first + n > all ? all - *first : n;
 }
 
-static void reserve_slab(uint64_t slab)
+static void release_slabs(void)
+{
+	uint64_t slab, n = some_slabs(&slab), first = slab * slab_pages;
+	int r;
+
+	if (!take_range(first, n * slab_pages))
+		return;
+	memset(&reserved[slab], 0, n * sizeof *reserved);
+	r = ps_release(volume, first, n * slab_pages);
+	sim_say("release of %llu slabs from %llu on: %d", (unsigned long long)n,
+		(unsigned long long)slab, r);
+	if (r && !excused(-1))
+		sim_fail("slab %llu can't be released: %d", (unsigned long long)slab, r);
+	zero_range(first, n * slab_pages);
+}
+
+static void reserve_slabs(uint64_t slab, uint64_t n)
 {
 	uint64_t first = slab * slab_pages;
 	int r;
 
-	if (reserved[slab] || !take_range(first, slab_pages))
+	if (!take_range(first, n * slab_pages))
 		return;
-	r = ps_reserve(volume, first, slab_pages);
-	sim_say("reservation of slab %llu: %d", (unsigned long long)slab, r);
+	r = ps_reserve(volume, first, n * slab_pages);
+	sim_say("reservation of %llu slabs from %llu on: %d", (unsigned long long)n,
+		(unsigned long long)slab, r);
 	if (r && !excused(-1))
 		sim_fail("slab %llu can't be reserved: %s", (unsigned long long)slab, err_text());
-	reserved[slab] = !r;
-	for (uint64_t i = 0; i < slab_pages; i++)
+	for (uint64_t i = 0; i < n && !r; i++)
+		reserved[slab + i] = true;
+	for (uint64_t i = 0; i < n * slab_pages; i++)
 		sim_model_give(first + i);
 }
 
@@ -267,15 +279,18 @@ static void space(void)
 
 static void other_things(void)
 {
+	uint64_t slab, n;
+
 	switch (sim_below(4)) {
 	case 0:
 		discard();
 		break;
 	case 1:
-		release_slab();
+		release_slabs();
 		break;
 	case 2:
-		reserve_slab(sim_below(load.pages / slab_pages));
+		n = some_slabs(&slab);
+		reserve_slabs(slab, n);
 		break;
 	default:
 		space();
@@ -426,7 +441,7 @@ static void use_volume(void)
 
 	for (uint64_t i = 0; i < load.pages / slab_pages; i++)
 		if (sim_chance(900000))
-			reserve_slab(i);
+			reserve_slabs(i, 1);
 	work_on_all_ports();
 	if (load.snapshots && !ps_snapshot(volume)) {
 		remember(&past);
