@@ -4,14 +4,14 @@
 # hashes are the same.
 function(infuse_sim_library name part environment)
   get_target_property(sources ${part} SOURCES)
+  get_target_property(libraries ${part} LINK_LIBRARIES)
   list(REMOVE_ITEM sources hash_avx2.c)
   list(TRANSFORM sources PREPEND ${CMAKE_SOURCE_DIR}/${part}/)
   add_library(${name} STATIC ${sources})
   target_compile_options(${name} PRIVATE -include ${CMAKE_CURRENT_SOURCE_DIR}/sim/${environment})
-  target_link_libraries(${name} PUBLIC infuse_headers common Threads::Threads)
+  target_link_libraries(${name} PUBLIC ${libraries})
 endfunction()
 infuse_sim_library(sim-pagestore pagestore client_env.h)
-target_link_libraries(sim-pagestore PRIVATE PkgConfig::XXHASH)
 infuse_sim_library(sim-server server server_env.h)
 
 add_library(sim-world STATIC sim/world.c sim/task.c sim/net.c sim/kernel.c sim/donor.c sim/model.c
