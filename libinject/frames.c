@@ -10,7 +10,7 @@
 #include <assert.h>
 #include <sys/mman.h>
 
-#define TRAYS_KEPT 3u /* idle, with memory behind them, for the next windows */
+#define TRAYS_KEPT 2u /* idle, with memory behind them, for the next windows */
 
 /* What new frames are filled from. */
 static const unsigned char *zeros(void)
@@ -104,6 +104,8 @@ int frames_take_out_tray(struct port *p)
 	unsigned best = TRAYS;
 	int best_count = 65;
 
+	/* Clean victims leave their frames' memory behind: it must not pile up tray by tray. */
+	frames_trim(p);
 	for (unsigned t = 0; t < TRAYS; t++) {
 		int n = __builtin_popcountll(p->tray[t].mapped);
 

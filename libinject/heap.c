@@ -138,8 +138,6 @@ static int port_create(struct inject_heap *h, unsigned index)
 	p->index = index;
 	p->heap = h;
 	p->arrived_end = &p->arrived;
-	for (unsigned i = 0; i < PORT_OPS; i++)
-		op_put(p, &p->ops[i]);
 	h->port[index] = p;
 	return 0;
 }

@@ -132,6 +132,7 @@ struct port {
 	uint32_t frame_op[PORT_FRAMES]; /* STAGED frames: index in ops * TRAY_FRAMES + item */
 	struct op ops[PORT_OPS];
 	struct op *free_ops;
+	unsigned ops_used; /* from here on never taken */
 	struct op *arrived, **arrived_end; /* oldest first */
 	uint64_t faults;
 	uint64_t polled_ns;

@@ -15,9 +15,12 @@ struct op *op_get(struct port *p)
 {
 	struct op *op = p->free_ops;
 
-	if (!op)
+	if (op)
+		p->free_ops = op->next;
+	else if (p->ops_used < PORT_OPS)
+		op = &p->ops[p->ops_used++]; /* memory that was never needed is never touched */
+	else
 		return NULL;
-	p->free_ops = op->next;
 	op->count = 0;
 	op->waiter = NULL;
 	op->ahead = op->wanted = op->arrived = op->protect = false;

@@ -45,9 +45,11 @@ static struct shm *shm_of(struct tp_conn *c)
 	return (struct shm *)(void *)c;
 }
 
+/* A handle's low half counts slots of the donor's arena: neighbours stay neighbours, so that few slabs
+ * touch few pages of the table. */
 static uint32_t hash_handle(uint64_t handle)
 {
-	return (uint32_t)((handle * 0x9e3779b97f4a7c15ull) >> 32) % TABLE_SLOTS;
+	return (uint32_t)handle % TABLE_SLOTS;
 }
 
 static struct shm_map *find_map(struct shm *shm, uint64_t handle)
