@@ -135,7 +135,7 @@ static int from_registry(struct donor_list *l, const char *url)
 static int find(const struct opt_list *given, const char *registry, struct donor_list *l)
 {
 	const char *env = getenv("INFUSE_DONOR");
-	char path[256];
+	char path[REG_MAX_URL];
 	int r = 0;
 
 	for (unsigned i = 0; !r && i < given->count; i++)

@@ -38,6 +38,6 @@ struct registry {
 	char *where; /* for messages; the backend's to allocate and free */
 };
 
-extern const struct reg_backend reg_sqlite;
+extern const struct reg_backend reg_sqlite, reg_etcd;
 
 #endif

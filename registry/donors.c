@@ -41,7 +41,7 @@ int donors_known(const char *url, struct known_donors *ret)
 {
 	struct reg_list entries = {0};
 	struct registry *reg;
-	char path[256];
+	char path[REG_MAX_URL];
 	int r;
 
 	*ret = (struct known_donors){0};

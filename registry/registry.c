@@ -13,11 +13,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PATH_BYTES 256
+#define PATH_BYTES 1024
 
 /* To add a backend, add its line here; a plain path belongs to the first. */
 static const struct reg_backend *const backends[] = {
 	&reg_sqlite,
+	&reg_etcd,
 };
 
 #define BACKENDS (sizeof backends / sizeof *backends)
@@ -43,7 +44,7 @@ static int default_url(char *buf, size_t len)
 	return 0;
 }
 
-/* "sqlite:PATH" or PATH. A word with a slash before the colon is a path. */
+/* "sqlite:PATH", "etcd:https://HOST:PORT,..." or PATH. A word with a slash before the colon is a path. */
 static const struct reg_backend *find_backend(const char *url, const char **where)
 {
 	size_t n = strspn(url, "abcdefghijklmnopqrstuvwxyz");
@@ -55,7 +56,8 @@ static const struct reg_backend *find_backend(const char *url, const char **wher
 	for (size_t i = 0; i < BACKENDS; i++)
 		if (strlen(backends[i]->scheme) == n && !strncmp(backends[i]->scheme, url, n))
 			return backends[i];
-	err_fail(-EINVAL, "registry '%s': no backend '%.*s'; use sqlite:PATH or a path", url,
+	err_fail(-EINVAL, "registry '%s': no backend '%.*s'; use sqlite:PATH, a path, or "
+		 "etcd:https://HOST:2379/PREFIX", url,
 		 (int)n, url);
 	return NULL;
 }

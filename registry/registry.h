@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the cluster knows: donors, volumes, settings. Small documents under path-like keys
- * ("donor/NAME", "volume/ID"). One table of operations a backend; SQLite is the one for a single
- * machine. Watches are hints: whoever needs the truth reads again. Never called on the fault path.
+ * ("donor/NAME", "volume/NAME"). One table of operations a backend: SQLite is the one for a single
+ * machine, etcd the one for a cluster. Watches are hints: whoever needs the truth reads again. Never called on the fault path.
  *
  * A handle belongs to one thread at a time, and never crosses fork(): open one where it is used.
  */
@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define REG_MAX_URL    1024
 #define REG_MAX_KEY    255
 #define REG_MAX_VALUE  65536
 #define REG_MAX_TTL_MS (24u * 3600 * 1000)
@@ -31,26 +32,30 @@ struct reg_list {
 };
 
 /*
- * url: "sqlite:PATH", a plain path, or NULL for the default: $INFUSE_REGISTRY, else
+ * url: "sqlite:PATH", a plain path, "etcd:https://HOST:PORT,.../PREFIX?OPTIONS" (etcd_url.c), or NULL for the default: $INFUSE_REGISTRY, else
  * /run/infuse/registry.db for root, else $XDG_RUNTIME_DIR/infuse/registry.db. Creates it (0600,
  * folder 0700). [text]
  */
 int reg_open(const char *url, struct registry **ret);
 void reg_close(struct registry *r);              /* takes NULL */
 const char *reg_where(const struct registry *r); /* for messages */
-/* The default's path if that file exists, or NULL: "is there a registry?" buf: >= 256 bytes. */
+/* The default's path if that file exists, or NULL: "is there a registry?" buf: REG_MAX_URL bytes. */
 const char *reg_default(char *buf, size_t len);
 
 /*
  * All return 0 or a negative errno with the words set. Blocks up to 5 s on a busy database, then
- * -EBUSY. -ESTALE: the file was removed or replaced since; open it again. Keys are printable ASCII
- * without spaces. A key that was deleted and created again starts at version 1, as in etcd.
+ * -EBUSY, or on a cluster none of whose members answers, then -EHOSTUNREACH: what was asked may have been
+ * done or not. -ESTALE: the file was removed or replaced since; open it again. Keys are printable
+ * ASCII without spaces. A key that was deleted and created again starts at version 1, as in etcd.
  */
 int reg_get(struct registry *r, const char *key, struct reg_entry *ret); /* -ENOENT */
 /* lease 0: for good. version (may be NULL): the new one. */
 int reg_put(struct registry *r, const char *key, const char *value, size_t len, uint64_t lease,
 	    uint64_t *version);
-/* Only if the key's version is still `expect` (0: it does not exist); else -EAGAIN. */
+/*
+ * Only if the key's version is still `expect` (0: it does not exist); else -EAGAIN. Put something of your
+ * own into the value: it tells your swap from another's with the same words.
+ */
 int reg_cas(struct registry *r, const char *key, uint64_t expect, const char *value, size_t len,
 	    uint64_t lease, uint64_t *version);
 int reg_delete(struct registry *r, const char *key); /* -ENOENT */
@@ -58,8 +63,8 @@ int reg_delete(struct registry *r, const char *key); /* -ENOENT */
 int reg_list(struct registry *r, const char *prefix, struct reg_list *ret);
 
 /*
- * Keys put with a lease vanish when it is not renewed for ttl_ms (at most REG_MAX_TTL_MS). The
- * file's clock is the machine's monotonic one: setting the time of day ends no lease, a reboot ends
+ * Keys put with a lease vanish when it is not renewed for ttl_ms (at most REG_MAX_TTL_MS; etcd rounds up
+ * to seconds, 2 s at least). The file's clock is the machine's monotonic one: setting the time of day ends no lease, a reboot ends
  * all. Putting a key again with another lease, or none, takes it out of the first.
  */
 int reg_lease(struct registry *r, uint64_t ttl_ms, uint64_t *lease);

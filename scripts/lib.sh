@@ -97,6 +97,18 @@ install_packages() {
 		exit 1
 }
 
+# unpack_program NAME PACKAGE: for programs whose package would start a service: only unpacked, into
+# build/NAME, and found in PATH from then on. Without it what needs it is skipped.
+unpack_program() {
+	local where=$root/build/$1
+	command -v "$1" > /dev/null && return
+	[ -x "$where/usr/bin/$1" ] || {
+		mkdir -p "$where"
+		(cd "$where" && apt-get -q download "$2" && dpkg-deb -x "$2"_*.deb .) > "build/$1.log" 2>&1 || true
+	}
+	if [ -x "$where/usr/bin/$1" ]; then export PATH="$PATH:$where/usr/bin"; fi
+}
+
 # build_preset PRESET: configures (again, if there is need) and builds build/PRESET, 2 jobs.
 build_preset() {
 	local launcher=()
