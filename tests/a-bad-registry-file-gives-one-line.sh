@@ -10,8 +10,8 @@ exits_with 1 infuse donors --registry "$scratch/garbage.db"
 
 exits_with 1 infuse volumes --registry "$scratch"
 [ "$err" = "infuse volumes: registry $scratch: this is a folder, not a file" ] || fail "$err"
-exits_with 1 infuse stat --registry etcd:host
-[[ $err == "infuse stat: registry 'etcd:host': no backend 'etcd'; use sqlite:PATH or a path" ]] ||
+exits_with 1 infuse stat --registry consul:host
+[[ $err == "infuse stat: registry 'consul:host': no backend 'consul'; use sqlite:PATH, a path, or "* ]] ||
 	fail "$err"
 exits_with 1 infuse donors --registry /dev/null
 [[ $err == *"this is a device or pipe, not a file" ]] || fail "$err"
