@@ -13,6 +13,7 @@
 	X(serve, "lend memory: run a memory server (infuse-memory-server)")                        \
 	X(donors, "list the donors and how they are")                                              \
 	X(volumes, "list who uses the donors' memory")                                             \
+	X(key, "make, show and change keys")                                                       \
 	X(stat, "show pages in and out, once or over and over")                                    \
 	X(bench, "measure (infuse-bench)")
 

@@ -90,6 +90,16 @@ struct srv_counters *srv_lender_counters(struct srv_lender *l, unsigned i)
 	return &l->counters[i];
 }
 
+void srv_lender_set_gate(struct srv_lender *l, struct srv_gate *gate)
+{
+	l->gate = gate;
+}
+
+struct srv_gate *srv_lender_gate(struct srv_lender *l)
+{
+	return l->gate;
+}
+
 struct srv_tokens *srv_lender_tokens(struct srv_lender *l)
 {
 	return l->tokens;
@@ -367,6 +377,7 @@ unsigned srv_lend_borrowers(struct srv_lender *l, uint64_t *ever)
 void srv_lend_stat(struct srv_lender *l, uint64_t now_ns, struct wire_stat *ret)
 {
 	uint64_t requests = 0, errors = 0, pages_read = 0, pages_written = 0, refused = 0, ever;
+	uint64_t denied = 0;
 
 	for (unsigned i = 0; i < l->threads; i++) {
 		struct srv_counters *c = &l->counters[i];
@@ -376,6 +387,7 @@ void srv_lend_stat(struct srv_lender *l, uint64_t now_ns, struct wire_stat *ret)
 		pages_read += READ(c->pages_read);
 		pages_written += READ(c->pages_written);
 		refused += READ(c->refused);
+		denied += READ(c->denied);
 	}
 	memset(ret, 0, sizeof *ret);
 	ret->slabs_total = htole64(srv_arena_total(l->arena));
@@ -390,6 +402,7 @@ void srv_lend_stat(struct srv_lender *l, uint64_t now_ns, struct wire_stat *ret)
 	ret->pages_read = htole64(pages_read);
 	ret->pages_written = htole64(pages_written);
 	ret->refused = htole64(refused);
+	ret->denied = htole64(denied);
 	memcpy(ret->name, l->name, sizeof ret->name);
 	memcpy(ret->domain, l->domain, sizeof ret->domain);
 	memcpy(ret->boot, l->boot, sizeof ret->boot);

@@ -61,6 +61,9 @@ struct srv_conn *srv_conn_open(int fd, bool is_unix, struct srv_lender *l, struc
 	}
 	socket_options(c);
 	srv_session_open(&c->session, l, cn, is_unix);
+	/* Who may open the socket may borrow; who runs the server may also change it. */
+	if (is_unix && c->peer.cred.uid && c->peer.cred.uid != geteuid())
+		c->session.roles &= (uint8_t)~SRV_ROLE_ADMIN;
 	return c;
 }
 

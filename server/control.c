@@ -46,6 +46,8 @@ static void reload(struct srv_control *c)
 		log_error("settings stay as they were: %s", err_text());
 		return;
 	}
+	if (c->gate && srv_gate_reload(c->gate))
+		log_error("the keys stay as they were: %s", err_text());
 	c->config.grace_ns = fresh.grace_ns;
 	c->config.drain_ns = fresh.drain_ns;
 	c->config.spin_ns = fresh.spin_ns;

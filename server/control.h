@@ -12,6 +12,7 @@
 
 struct srv_control {
 	struct srv_lender *lender;
+	struct srv_gate *gate; /* NULL: no keys */
 	struct srv_workers *workers;
 	int signal_fd;                 /* SIGTERM, SIGINT, SIGHUP */
 	int changed_fd;                /* eventfd: a grace begins */

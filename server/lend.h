@@ -19,6 +19,7 @@
 
 #include <infuse/wire.h>
 #include "server/buffer.h"
+#include "server/gate.h"
 #include "server/token.h"
 
 struct srv_lender;
@@ -29,6 +30,7 @@ struct srv_flow;
 struct srv_counters {
 	_Alignas(64) atomic_uint_fast64_t requests;
 	atomic_uint_fast64_t errors, pages_read, pages_written, refused;
+	atomic_uint_fast64_t denied; /* of those refused: for want of the right key */
 };
 
 struct srv_lender_options {
@@ -55,6 +57,9 @@ void srv_lender_close(struct srv_lender *l);
 
 /* i < options.threads */
 struct srv_counters *srv_lender_counters(struct srv_lender *l, unsigned i);
+/* Who may open sessions; NULL: everybody. Before the first session. */
+void srv_lender_set_gate(struct srv_lender *l, struct srv_gate *gate);
+struct srv_gate *srv_lender_gate(struct srv_lender *l);
 struct srv_tokens *srv_lender_tokens(struct srv_lender *l);
 struct srv_arena *srv_lender_arena(struct srv_lender *l);
 void srv_lender_set_grace(struct srv_lender *l, uint64_t grace_ns);

@@ -54,6 +54,7 @@ struct srv_lender {
 	unsigned threads;
 	struct srv_counters *counters;
 	struct srv_tokens *tokens;
+	struct srv_gate *gate;
 	atomic_bool draining;
 	atomic_uint sessions;
 	_Atomic uint64_t grace_ns;

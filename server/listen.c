@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Until borrowers prove who they are with keys, only this machine may connect: other addresses are
- * refused unless the operator insists.
+ * Where borrowers don't prove who they are with keys, only this machine may connect: other addresses
+ * are refused unless the operator insists.
  */
 #include "server/listen.h"
 #include "common/cleanup.h"
@@ -103,7 +103,7 @@ static int bind_tcp(const char *address, const struct addrinfo *ai, struct srv_l
 	return 0;
 }
 
-static int listen_tcp(const char *address, bool insecure, struct srv_listener *ret)
+static int listen_tcp(const char *address, bool open, struct srv_listener *ret)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *ai;
 	const char *port;
@@ -116,10 +116,11 @@ static int listen_tcp(const char *address, bool insecure, struct srv_listener *r
 	r = getaddrinfo(host, port, &hints, &ai);
 	if (r)
 		return err_fail(-EINVAL, "can't listen on %s: %s", address, gai_strerror(r));
-	if (!insecure && !is_loopback(ai->ai_addr))
+	if (!open && !is_loopback(ai->ai_addr))
 		r = err_fail(-EPERM,
 			     "%s can be reached from other machines, and whoever connects is "
-			     "lent memory: listen on 127.0.0.1 or a UNIX socket, or say --insecure",
+			     "lent memory: give the server a --key, listen on 127.0.0.1 or a UNIX "
+			     "socket, or say --insecure",
 			     address);
 	else
 		r = bind_tcp(address, ai, ret);
@@ -192,11 +193,11 @@ static int listen_unix(const char *address, struct srv_listener *ret)
 	return 0;
 }
 
-int srv_listen(const char *address, bool insecure, struct srv_listener *ret)
+int srv_listen(const char *address, bool open, struct srv_listener *ret)
 {
 	*ret = (struct srv_listener){.fd = -1};
 	if (!strncmp(address, "tcp:", 4))
-		return listen_tcp(address, insecure, ret);
+		return listen_tcp(address, open, ret);
 	if (!strncmp(address, "unix:", 5))
 		return listen_unix(address, ret);
 	return err_fail(-EINVAL, "'%s' is not an address: use tcp:HOST:PORT or unix:PATH", address);

@@ -17,10 +17,10 @@ struct srv_listener {
 };
 
 /*
- * [text] Binds and listens. insecure: also where strangers can come from. A socket file that no
+ * [text] Binds and listens. open: also where strangers can come from. A socket file that no
  * one listens on any more is replaced. May ask the resolver, which blocks.
  */
-int srv_listen(const char *address, bool insecure, struct srv_listener *ret);
+int srv_listen(const char *address, bool open, struct srv_listener *ret);
 /* Closes, and removes the socket file if it is still this one. */
 void srv_unlisten(struct srv_listener *l);
 

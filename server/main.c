@@ -60,13 +60,22 @@ static void changed(void *arg)
 		return;
 }
 
+static int open_gate(struct server *s)
+{
+	const struct srv_config *c = &s->control.config;
+
+	if (c->allow_plain && !c->key)
+		return err_fail(-EINVAL, "--allow-plain goes with --key");
+	return c->key ? srv_gate_open(c->key, c->allow_plain, &s->control.gate) : 0;
+}
+
 static int open_listeners(struct server *s)
 {
 	const struct srv_config *c = &s->control.config;
 
 	s->control.listener = s->listener;
 	for (unsigned i = 0; i < c->listen.count; i++) {
-		int r = srv_listen(c->listen.item[i], c->insecure, &s->listener[i]);
+		int r = srv_listen(c->listen.item[i], c->insecure || s->control.gate, &s->listener[i]);
 
 		if (r)
 			return r;
@@ -93,6 +102,8 @@ static int open_lender(struct server *s, uint32_t slabs)
 	};
 	int r = srv_lender_open(&o, &s->control.lender);
 
+	if (!r)
+		srv_lender_set_gate(s->control.lender, s->control.gate);
 	if (!r)
 		srv_lender_set_grace(s->control.lender, c->grace_ns);
 	return r;
@@ -181,6 +192,8 @@ static int start(struct server *s)
 	if (!r)
 		r = open_signals(s);
 	if (!r)
+		r = open_gate(s);
+	if (!r)
 		r = open_listeners(s);
 	if (!r)
 		r = open_lender(s, slabs);
@@ -204,6 +217,7 @@ static void end(struct server *s)
 		srv_unlisten(&s->listener[i]);
 	srv_workers_stop(s->control.workers);
 	srv_lender_close(s->control.lender);
+	srv_gate_close(s->control.gate);
 }
 
 int main(int argc, char **argv)

@@ -4,6 +4,7 @@
  * here the contents are checked and the lender is asked.
  */
 #include "server/operations.h"
+#include "secure/secret.h"
 
 #include <endian.h>
 #include <stdlib.h>
@@ -63,11 +64,77 @@ static uint32_t attach(struct srv_session *s, const struct wire_hello *h)
 	return status;
 }
 
-static uint32_t run_hello(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+/* The hello is answered with an error, and that was it. */
+static uint32_t no_entry(struct srv_session *s, uint32_t status, const char *reason,
+			 struct srv_out *out)
+{
+	srv_out_head(out, &s->head, status, 0, 0);
+	srv_session_end(s, reason);
+	return WIRE_OK;
+}
+
+static uint32_t no_key(struct srv_session *s, uint32_t status, const char *reason,
+		       struct srv_out *out)
+{
+	atomic_fetch_add_explicit(&s->counters->denied, 1, memory_order_relaxed);
+	return no_entry(s, status, reason, out);
+}
+
+/* The hello is good, and who says it may come in. */
+static uint32_t welcome(struct srv_session *s, const struct wire_hello *h, struct srv_out *out)
 {
 	struct wire_welcome *w;
-	struct wire_hello h;
 	uint32_t status;
+
+	if (!all_zero(h->borrower, sizeof h->borrower) && !(s->roles & SRV_ROLE_BORROWER))
+		return no_key(s, WIRE_EDENIED, "its key is not a borrower's", out);
+	w = malloc(sizeof *w);
+	status = w ? attach(s, h) : WIRE_EINTERNAL;
+	if (status) {
+		free(w);
+		return no_entry(s, status,
+				status == WIRE_EEPOCH  ? "a newer writer has the volume"
+				: status == WIRE_EBUSY ? "takes over slabs that are being read"
+						       : "no memory for another session",
+				out);
+	}
+	srv_lender_welcome(s->lender, w);
+	s->minor = (uint8_t)common_minor(h);
+	w->minor = htole16(s->minor);
+	s->greeted = true;
+	return answer(s, 0, w, sizeof *w, out);
+}
+
+/* Nobody knows yet who it is: a connection without TLS to a server that has keys. */
+static uint32_t ask_for_proof(struct srv_session *s, const struct wire_hello *h,
+			      struct srv_out *out)
+{
+	struct wire_auth *challenge;
+	struct wire_header head = s->head;
+
+	if (!srv_gate_allows_plain(srv_lender_gate(s->lender)))
+		return no_key(s, WIRE_EPLAIN, "it did not come by TLS", out);
+	if (common_minor(h) < 2 || all_zero(h->borrower, sizeof h->borrower))
+		return no_key(s, WIRE_EAUTH, "it has no key to show", out);
+	s->asked = calloc(1, sizeof *s->asked);
+	challenge = malloc(sizeof *challenge);
+	if (!s->asked || !challenge) {
+		free(challenge);
+		return no_entry(s, WIRE_EINTERNAL, "no memory for another session", out);
+	}
+	s->asked->head = s->head;
+	s->asked->hello = *h;
+	secret_random(s->asked->challenge.word, sizeof s->asked->challenge.word);
+	*challenge = s->asked->challenge;
+	head.op = htole16(WIRE_AUTH);
+	srv_out_head(out, &head, WIRE_OK, 0, sizeof *challenge);
+	srv_out_body(out, challenge, sizeof *challenge);
+	return WIRE_OK;
+}
+
+static uint32_t run_hello(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	struct wire_hello h;
 	int minor;
 
 	memcpy(&h, body, sizeof h);
@@ -76,32 +143,33 @@ static uint32_t run_hello(struct srv_session *s, const uint8_t *body, struct srv
 		return WIRE_OK;
 	}
 	minor = common_minor(&h);
-	if (minor < 0) {
-		srv_out_head(out, &s->head, WIRE_EVERSION, 0, 0);
-		srv_session_end(s, "speaks other versions of the protocol only");
-		return WIRE_OK;
-	}
+	if (minor < 0)
+		return no_entry(s, WIRE_EVERSION, "speaks other versions of the protocol only",
+				out);
 	if (h.flags & ~htole16(WIRE_HELLO_F_ALL) || h.reserved || (minor < 2 && s->head.epoch) ||
-	    !all_zero(h.token, sizeof h.token)) {
-		srv_out_head(out, &s->head, WIRE_EPROTO, 0, 0);
-		srv_session_end(s, "a hello with reserved fields set");
-		return WIRE_OK;
+	    !all_zero(h.token, sizeof h.token))
+		return no_entry(s, WIRE_EPROTO, "a hello with reserved fields set", out);
+	return s->roles ? welcome(s, &h, out) : ask_for_proof(s, &h, out);
+}
+
+/* session.c has seen that it was asked for. */
+static uint32_t run_auth(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	struct srv_asked *asked = s->asked;
+	struct wire_auth proof;
+	uint32_t status;
+
+	memcpy(&proof, body, sizeof proof);
+	s->asked = NULL;
+	s->head = asked->head;
+	if (srv_gate_proof(srv_lender_gate(s->lender), &asked->hello, &asked->challenge, &proof)) {
+		s->roles = SRV_ROLE_BORROWER;
+		status = welcome(s, &asked->hello, out);
+	} else {
+		status = no_key(s, WIRE_EAUTH, "it showed the wrong key", out);
 	}
-	w = malloc(sizeof *w);
-	status = w ? attach(s, &h) : WIRE_EINTERNAL;
-	if (status) {
-		free(w);
-		srv_out_head(out, &s->head, status, 0, 0);
-		srv_session_end(s, status == WIRE_EEPOCH   ? "a newer writer has the volume"
-				   : status == WIRE_EBUSY ? "takes over slabs that are being read"
-							  : "no memory for another session");
-		return WIRE_OK;
-	}
-	srv_lender_welcome(s->lender, w);
-	w->minor = htole16((uint16_t)minor);
-	s->minor = (uint8_t)minor;
-	s->greeted = true;
-	return answer(s, 0, w, sizeof *w, out);
+	free(asked);
+	return status;
 }
 
 /* Units (pages or sectors) in all segments, or 0 with *status set. */
@@ -361,6 +429,7 @@ static const struct srv_operation operations[] = {
 	[WIRE_STAT] = {.max = UINT32_MAX, .run = run_stat},
 	[WIRE_PING] = {.run = run_ping},
 	[WIRE_GOODBYE] = {.minor = 1, .borrower = true, .run = run_goodbye},
+	[WIRE_AUTH] = {.fixed = sizeof(struct wire_auth), .run = run_auth},
 	[WIRE_TOKEN] = {.minor = 2, .borrower = true, .run = run_token},
 	[WIRE_GENERATION] = {.minor = 2,
 			     .borrower = true,

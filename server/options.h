@@ -11,8 +11,9 @@ struct srv_config {
 	struct opt_list listen;
 	uint64_t size_bytes, slab_bytes, threads, max_connections;
 	uint64_t grace_ns, drain_ns, exit_idle_ns, spin_ns, hello_ns;
+	const char *key;
 	const char *name, *domain, *ready_file, *registry, *config_file;
-	bool hugepages, insecure, lazy, no_registry, quiet, verbose;
+	bool hugepages, insecure, allow_plain, lazy, no_registry, quiet, verbose;
 };
 
 /*

@@ -20,7 +20,8 @@ void srv_session_open(struct srv_session *s, struct srv_lender *l, struct srv_co
 	s->lender = l;
 	s->counters = c;
 	s->is_unix = is_unix;
-	s->roles = SRV_ROLE_ALL; /* without keys everybody is everything */
+	/* Without keys everybody is everything; TLS tells the connection, which tells us. */
+	s->roles = is_unix || !srv_lender_gate(l) ? SRV_ROLE_ALL : 0;
 	srv_lender_sessions(l, 1);
 }
 
@@ -30,6 +31,7 @@ void srv_session_close(struct srv_session *s, uint64_t now_ns)
 		srv_lend_runs_end(s->runs, s->nruns);
 	free(s->runs);
 	free(s->body);
+	free(s->asked);
 	if (s->borrower)
 		srv_lend_detach(s->lender, s->borrower, s->hung_up, now_ns);
 	srv_lender_sessions(s->lender, -1);
@@ -112,7 +114,7 @@ static uint32_t header_check(const struct srv_session *s, const struct srv_opera
 	uint32_t count = le32toh(s->head.count);
 	uint64_t bytes = le32toh(s->head.bytes), fixed;
 
-	if (!op || s->minor < op->minor)
+	if (!op || s->minor < op->minor || (s->greeted && s->head.op == htole16(WIRE_AUTH)))
 		return WIRE_EOP;
 	if (count > op->max && op->item)
 		return WIRE_ELIMIT;
@@ -129,9 +131,17 @@ static uint32_t header_check(const struct srv_session *s, const struct srv_opera
 	return WIRE_OK;
 }
 
-static bool hello_shape(const struct wire_header *h)
+/* The first message; and the second, if the first was answered with a challenge. */
+static bool hello_shape(const struct srv_session *s)
 {
-	return h->op == htole16(WIRE_HELLO) && !h->flags && !h->status && !h->count && h->tag && h->bytes == htole32(sizeof(struct wire_hello));
+	const struct wire_header *h = &s->head;
+
+	if (h->flags || h->status || h->count || !h->tag)
+		return false;
+	if (s->asked)
+		return h->op == htole16(WIRE_AUTH) && h->tag == s->asked->head.tag &&
+		       h->bytes == htole32(sizeof(struct wire_auth));
+	return h->op == htole16(WIRE_HELLO) && h->bytes == htole32(sizeof(struct wire_hello));
 }
 
 static void header_done(struct srv_session *s, struct srv_out *out)
@@ -141,7 +151,7 @@ static void header_done(struct srv_session *s, struct srv_out *out)
 	s->have = 0;
 	COUNT(s->counters->requests);
 	if (!s->greeted) {
-		if (!hello_shape(&s->head)) {
+		if (!hello_shape(s)) {
 			srv_session_end(s, "does not begin with a hello of this protocol");
 			return;
 		}

@@ -20,11 +20,12 @@ enum srv_phase {
 	SRV_CLOSED,
 };
 
-/* What a session may do; the key that it was opened with says so. */
-#define SRV_ROLE_BORROWER 1u
-#define SRV_ROLE_ADMIN    2u
-#define SRV_ROLE_METRICS  4u
-#define SRV_ROLE_ALL      (SRV_ROLE_BORROWER | SRV_ROLE_ADMIN | SRV_ROLE_METRICS)
+/* A hello that waits for its proof. */
+struct srv_asked {
+	struct wire_header head;
+	struct wire_hello hello;
+	struct wire_auth challenge;
+};
 
 struct srv_session {
 	struct srv_lender *lender;
@@ -40,6 +41,7 @@ struct srv_session {
 	uint64_t skip;   /* bytes of the body behind `need` */
 	uint32_t status; /* SRV_SKIP: the answer */
 	uint64_t epoch;  /* of its writer: the hello's */
+	struct srv_asked *asked; /* AUTH is to come; NULL: it is not */
 	uint8_t phase;
 	uint8_t minor;
 	uint8_t roles; /* SRV_ROLE_*; 0: nobody knows yet who it is */

@@ -220,7 +220,8 @@ struct wire_stat {
 	__u8 name[WIRE_NAME_BYTES];
 	__u8 domain[WIRE_NAME_BYTES];
 	__u8 boot[16];
-	__le64 reserved[4];
+	__le64 denied;     /* of those refused: for want of the right key */
+	__le64 reserved[3];
 };
 
 struct wire_borrower {

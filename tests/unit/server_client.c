@@ -108,7 +108,7 @@ static void print_log(const struct donor *d)
 
 void donor_stop(struct donor *d)
 {
-	static const char *const files[] = {"sock", "ready", "log", "conf", ""};
+	static const char *const files[] = {"sock", "ready", "log", "conf", "key", ""};
 	char path[300];
 
 	/* Two signals: borrowers are not waited for. Leaks and races are told at an orderly end. */
