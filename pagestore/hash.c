@@ -28,10 +28,12 @@ uint64_t ps_hash(const void *page)
 
 bool ps_page_is_zero(const void *page)
 {
-	const uint64_t *w = page;
+	const unsigned char *p = page;
+	uint64_t w[8];
 
 	/* Most pages that aren't zeros show it soon; the rest is compared with itself, moved on. */
+	memcpy(w, p, sizeof w); /* it may lie anywhere */
 	if (w[0] | w[1] | w[2] | w[3] | w[4] | w[5] | w[6] | w[7])
 		return false;
-	return !memcmp(w, w + 8, PS_PAGE_SIZE - 64);
+	return !memcmp(p, p + sizeof w, PS_PAGE_SIZE - sizeof w);
 }

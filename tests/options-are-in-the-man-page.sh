@@ -39,6 +39,20 @@ done
 for word in $(infuse --dump-verbs); do
 	grep -q "^\.B $word\$" "$(page infuse)" || echo "infuse: does not tell of $word" >> "$scratch/wrong"
 done
+# The nbdkit plugin has parameters instead of options.
+pod="$INFUSE_SOURCE/nbdkit-rswap/nbdkit-rswap-plugin.pod"
+plugin="$INFUSE_BUILD/lib/nbdkit-rswap-plugin.so"
+if [ -e "$plugin" ] && [ -z "${INFUSE_SANITIZE:-}" ] && command -v nbdkit > /dev/null; then
+	nbdkit "$plugin" --help | sed -n 's/^\([a-z]*\)=[A-Z].*/\1/p' | sort -u > "$scratch/has"
+	[ -s "$scratch/has" ] || fail "nbdkit $plugin --help names no parameters"
+	sed -n 's/^=item \[*B<\([a-z]*\)=>.*/\1/p' "$pod" | sort -u > "$scratch/names"
+	diff "$scratch/has" "$scratch/names" > "$scratch/diff" ||
+		fail "nbdkit-rswap-plugin.pod (>) is not what nbdkit --help says (<): $(cat "$scratch/diff")"
+	checked+=(nbdkit-rswap-plugin)
+fi
+if command -v podchecker > /dev/null; then
+	podchecker "$pod" > "$scratch/lint" 2>&1 || fail "$(cat "$scratch/lint")"
+fi
 [ ! -s "$scratch/wrong" ] || fail "$(cat "$scratch/wrong")"
 
 while IFS= read -r file; do

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+/* See device.h. */
+#include "nbdkit-rswap/device.h"
+#include "common/error.h"
+#include "common/memory.h"
+#include "nbdkit-rswap/lane.h"
+#include "nbdkit-rswap/ranges.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#define PAGE PS_PAGE_SIZE
+
+struct device {
+	uint64_t bytes;
+	struct ps_volume *volume;
+	struct ranges ranges;
+	unsigned lanes;
+	struct lane lane[DEVICE_MAX_PORTS];
+};
+
+static int open_volume(struct device *d, const struct device_options *o)
+{
+	const struct ps_options po = {
+		.name = o->name,
+		.pages = (o->bytes - 1) / PAGE + 1,
+		.donors = o->donors,
+		.donors_count = o->donors_count,
+		.ports = o->ports,
+		.depth = LANE_DEPTH,
+		.deadline_ns = o->deadline_ns,
+		.replicas = o->replicas,
+		.transient = true,
+	};
+	int r = ps_open(&po, &d->volume);
+
+	return r ? r : ps_reserve(d->volume, 0, po.pages);
+}
+
+int device_open(const struct device_options *o, struct device **ret)
+{
+	struct device *d;
+	int r;
+
+	if (!o->bytes)
+		return err_fail(-EINVAL, "a device of no bytes is none");
+	if (!o->ports || o->ports > DEVICE_MAX_PORTS)
+		return err_fail(-EINVAL, "%u ports are not between 1 and %u", o->ports,
+				DEVICE_MAX_PORTS);
+	d = mem_map(sizeof *d);
+	if (!d)
+		return err_fail(-ENOMEM, "no memory for a device");
+	d->bytes = o->bytes;
+	ranges_init(&d->ranges);
+	r = open_volume(d, o);
+	for (; !r && d->lanes < o->ports; d->lanes++)
+		r = lane_open(&d->lane[d->lanes], ps_port(d->volume, d->lanes), o->spin_ns);
+	if (r) {
+		device_close(d);
+		return r;
+	}
+	*ret = d;
+	return 0;
+}
+
+void device_close(struct device *d)
+{
+	if (!d)
+		return;
+	for (unsigned i = 0; i < d->lanes; i++)
+		lane_close(&d->lane[i]);
+	ps_close(d->volume);
+	mem_unmap(d, sizeof *d);
+}
+
+/* The first lane that is free, so that few requests use few connections; else the emptiest. */
+static struct lane *pick_lane(struct device *d)
+{
+	struct lane *best = NULL;
+	uint32_t least = UINT32_MAX;
+
+	for (unsigned i = 0; i < d->lanes && least; i++) {
+		uint32_t load = __atomic_load_n(&d->lane[i].load, __ATOMIC_RELAXED);
+
+		if (load < least) {
+			best = &d->lane[i];
+			least = load;
+		}
+	}
+	return best;
+}
+
+static int run(struct device *d, enum ps_kind kind, uint64_t page, uint32_t count, void *buf)
+{
+	struct lane_op op = {.kind = kind, .page = page, .count = count, .buf = buf};
+
+	lane_run(pick_lane(d), &op);
+	if (!op.status)
+		return 0;
+	return err_fail(op.status, "page %llu can't be %s: donor %s: %s",
+			(unsigned long long)op.failed, kind == PS_READ ? "read" : "written",
+			ps_donor_name(d->volume, op.donor), strerrordesc_np(-op.status));
+}
+
+/* Part of a page; to and from say which way, one is NULL. With neither the part becomes zeros. */
+static int run_part(struct device *d, uint64_t page, unsigned at, unsigned len, void *to,
+		    const void *from)
+{
+	_Alignas(64) unsigned char whole[PAGE];
+	int r = run(d, PS_READ, page, 1, whole);
+
+	if (r)
+		return r;
+	if (to) {
+		memcpy(to, whole + at, len);
+		return 0;
+	}
+	if (from)
+		memcpy(whole + at, from, len);
+	else
+		memset(whole + at, 0, len);
+	return run(d, PS_WRITE, page, 1, whole);
+}
+
+static void own(struct device *d, struct range *r, uint64_t len, uint64_t at)
+{
+	assert(len && len <= d->bytes && at <= d->bytes - len);
+	range_take(&d->ranges, r, at / PAGE, (at + len - 1) / PAGE);
+}
+
+/* How much of a request is dealt with next: a part of a page, or a run of whole ones. */
+static uint64_t step(uint64_t len, uint64_t at)
+{
+	const uint64_t most = (uint64_t)PS_BATCH_PAGES * PAGE;
+	uint64_t to_border = PAGE - at % PAGE;
+
+	if (at % PAGE || len < PAGE)
+		return len < to_border ? len : to_border;
+	return len < most ? len / PAGE * PAGE : most;
+}
+
+int device_read(struct device *d, void *buf, uint64_t len, uint64_t at)
+{
+	unsigned char *p = buf;
+	struct range range;
+	int r = 0;
+
+	if (!len)
+		return 0;
+	own(d, &range, len, at);
+	for (uint64_t n; len && !r; len -= n, at += n, p += n) {
+		n = step(len, at);
+		if (n % PAGE)
+			r = run_part(d, at / PAGE, at % PAGE, (unsigned)n, p, NULL);
+		else
+			r = run(d, PS_READ, at / PAGE, (uint32_t)(n / PAGE), p);
+	}
+	range_drop(&d->ranges, &range);
+	return r;
+}
+
+int device_write(struct device *d, const void *buf, uint64_t len, uint64_t at)
+{
+	/* The page store reads from it only. */
+	unsigned char *p = (unsigned char *)(uintptr_t)buf;
+	struct range range;
+	int r = 0;
+
+	if (!len)
+		return 0;
+	own(d, &range, len, at);
+	for (uint64_t n; len && !r; len -= n, at += n, p += n) {
+		n = step(len, at);
+		if (n % PAGE)
+			r = run_part(d, at / PAGE, at % PAGE, (unsigned)n, NULL, p);
+		else
+			r = run(d, PS_WRITE, at / PAGE, (uint32_t)(n / PAGE), p);
+	}
+	range_drop(&d->ranges, &range);
+	return r;
+}
+
+int device_zero(struct device *d, uint64_t len, uint64_t at)
+{
+	struct range range;
+	int r = 0;
+
+	if (!len)
+		return 0;
+	own(d, &range, len, at);
+	for (uint64_t n; len && !r; len -= n, at += n) {
+		n = at % PAGE ? step(len, at) : len / PAGE * PAGE;
+		if (!n)
+			n = len;
+		if (n % PAGE)
+			r = run_part(d, at / PAGE, at % PAGE, (unsigned)n, NULL, NULL);
+		else
+			ps_discard(d->volume, at / PAGE, n / PAGE);
+	}
+	range_drop(&d->ranges, &range);
+	return r;
+}
+
+void device_trim(struct device *d, uint64_t len, uint64_t at)
+{
+	uint64_t first = (at + PAGE - 1) / PAGE, end = (at + len) / PAGE;
+	struct range range;
+
+	/* The rest of the last page is nobody's. */
+	if (at + len == d->bytes)
+		end = (d->bytes - 1) / PAGE + 1;
+	if (!len || first >= end)
+		return;
+	range_take(&d->ranges, &range, first, end - 1);
+	ps_discard(d->volume, first, end - first);
+	range_drop(&d->ranges, &range);
+}
+
+uint64_t device_run(const struct device *d, uint64_t len, uint64_t at, bool *zeros)
+{
+	uint64_t page = at / PAGE, last = (at + len - 1) / PAGE, end;
+
+	*zeros = !ps_page_hash(d->volume, page);
+	do
+		page++;
+	while (page <= last && !ps_page_hash(d->volume, page) == *zeros);
+	end = page * PAGE;
+	return end - at < len ? end - at : len;
+}
+
+void device_counters(const struct device *d, struct ps_counters *ret)
+{
+	ps_counters(d->volume, ret);
+}

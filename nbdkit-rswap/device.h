@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A linear array of bytes on a volume's pages, for any number of threads at once. Any offset and
+ * length; part of a page is read, changed and written with nobody in between. What is read or
+ * written is acknowledged in the page store's sense: all live replicas have it. Knows nothing of
+ * nbdkit. Errors are negative errno values with words (common/error.h).
+ */
+#ifndef NBDKIT_RSWAP_DEVICE_H
+#define NBDKIT_RSWAP_DEVICE_H
+
+#include <infuse/pagestore.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define DEVICE_MAX_PORTS 64u
+
+struct device;
+
+struct device_options {
+	const char *name; /* for people */
+	const char *const *donors;
+	unsigned donors_count;
+	uint64_t bytes; /* any number above 0 */
+	unsigned ports; /* 1..DEVICE_MAX_PORTS */
+	unsigned replicas;
+	uint64_t deadline_ns; /* 0: the page store's default */
+	uint64_t spin_ns;
+};
+
+/* Connects, and takes all of the donors' memory that it will ever need. Blocks, bounded. */
+int device_open(const struct device_options *o, struct device **ret);
+/* Gives it back. No request may be under way. Takes NULL. */
+void device_close(struct device *d);
+
+/* [at, at + len) must be within the device. These block, bounded by the deadline. */
+int device_read(struct device *d, void *buf, uint64_t len, uint64_t at);
+int device_write(struct device *d, const void *buf, uint64_t len, uint64_t at);
+/* Reads as zeros from now on: a message for the bytes in parts of pages only. */
+int device_zero(struct device *d, uint64_t len, uint64_t at);
+/* The whole pages in there read as zeros from now on. */
+void device_trim(struct device *d, uint64_t len, uint64_t at);
+
+/*
+ * How many bytes from `at` on, up to len, are all in pages that hold data, or all in pages known to
+ * be zeros. Never blocks.
+ */
+uint64_t device_run(const struct device *d, uint64_t len, uint64_t at, bool *zeros);
+
+void device_counters(const struct device *d, struct ps_counters *ret);
+
+#endif

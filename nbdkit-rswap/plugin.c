@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * nbdkit-rswap-plugin: a volume in donors' memory as a network block device. This file only speaks
+ * nbdkit's language: parameters in, answers out; device.c does the work in nbdkit's own threads.
+ *
+ * The volume is opened before nbdkit goes into the background, so that what is wrong is told where
+ * nbdkit was called; and once more behind a fork, which memory mapped from donors does not survive.
+ */
+#define NBDKIT_API_VERSION 2
+
+#include "common/clock.h"
+#include "common/error.h"
+#include "common/parse.h"
+#include "nbdkit-rswap/device.h"
+#include "registry/donors.h"
+
+#include <nbdkit-plugin.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+
+#define PORTS_MOST    4u /* by default, as many as there are cores, up to this */
+#define SPIN_NS       (20 * NSEC_PER_USEC)
+#define MAX_REQUEST   (32u << 20)
+#define DESCRIPTION   "a volume of Infuse, in the memory of other nodes"
+
+static struct {
+	const char *volume;
+	const char *registry;
+	uint64_t bytes;
+	const char *donor[PS_MAX_DONORS];
+	unsigned donors;
+	uint64_t ports, replicas, deadline_ns, spin_ns;
+} config = {.volume = "rswap", .replicas = 1, .spin_ns = SPIN_NS};
+
+static struct device *device;
+static pid_t opened_by;
+
+/* nbdkit gives the client the number, and people the words. */
+static int fail(void)
+{
+	nbdkit_error("%s", err_text());
+	nbdkit_set_error(EIO); /* few others mean anything to a client */
+	return -1;
+}
+
+/* --- parameters --- */
+
+static int add_donor(const char *address)
+{
+	if (config.donors == PS_MAX_DONORS)
+		return err_fail(-E2BIG, "more than %u donors", PS_MAX_DONORS);
+	config.donor[config.donors++] = address;
+	return 0;
+}
+
+/* nbdkit's strings live as long as it does. */
+static int set(const char *key, const char *value)
+{
+	if (!strcmp(key, "size"))
+		return parse_size(value, &config.bytes);
+	if (!strcmp(key, "donor"))
+		return add_donor(value);
+	if (!strcmp(key, "replicas"))
+		return parse_u64(value, 1, PS_MAX_DONORS, &config.replicas);
+	if (!strcmp(key, "ports"))
+		return parse_u64(value, 1, DEVICE_MAX_PORTS, &config.ports);
+	if (!strcmp(key, "deadline"))
+		return parse_duration(value, &config.deadline_ns);
+	if (!strcmp(key, "spin"))
+		return parse_duration(value, &config.spin_ns);
+	if (!strcmp(key, "volume"))
+		config.volume = value;
+	else if (!strcmp(key, "registry"))
+		config.registry = value;
+	else
+		return err_fail(-EINVAL, "unknown parameter");
+	return 0;
+}
+
+static int rswap_config(const char *key, const char *value)
+{
+	if (!set(key, value))
+		return 0;
+	nbdkit_error("%s=%s: %s", key, value, err_text());
+	return -1;
+}
+
+static int rswap_config_complete(void)
+{
+	if (!config.bytes || config.bytes > INT64_MAX) {
+		nbdkit_error("say the device's size: size=SIZE");
+		return -1;
+	}
+	return 0;
+}
+
+/* $INFUSE_DONOR: addresses separated by spaces. */
+static int donors_of_environment(const char *list)
+{
+	char *copy = strdup(list), *rest = copy, *word;
+	int r = copy ? 0 : err_fail(-ENOMEM, "out of memory");
+
+	while (!r && (word = strsep(&rest, " ")))
+		if (*word)
+			r = add_donor(word);
+	return r; /* the copy is kept: the addresses are in it */
+}
+
+static int donors_of_registry(void)
+{
+	struct known_donors known;
+	int r = donors_known(config.registry, &known);
+
+	for (size_t i = 0; i < known.count && !r; i++)
+		r = add_donor(known.donor[i].address);
+	return r; /* as above */
+}
+
+static int find_donors(void)
+{
+	const char *env = getenv("INFUSE_DONOR");
+	int r = 0;
+
+	if (config.donors)
+		return 0;
+	if (env && *env && !config.registry)
+		r = donors_of_environment(env);
+	else
+		r = donors_of_registry();
+	if (r || config.donors)
+		return r;
+	return err_fail(-ENOENT, "no donors are known here: name some (donor=tcp:HOST:PORT)");
+}
+
+static int open_device(void)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	struct device_options o = {
+		.name = config.volume,
+		.donors = config.donor,
+		.bytes = config.bytes,
+		.ports = (unsigned)config.ports,
+		.replicas = (unsigned)config.replicas,
+		.deadline_ns = config.deadline_ns,
+		.spin_ns = config.spin_ns,
+	};
+	int r = find_donors();
+
+	o.donors_count = config.donors;
+	if (!o.ports)
+		o.ports = cores > 0 && cores < PORTS_MOST ? (unsigned)cores : PORTS_MOST;
+	opened_by = getpid();
+	return r ? r : device_open(&o, &device);
+}
+
+/* --- life --- */
+
+static int rswap_get_ready(void)
+{
+	return open_device() ? fail() : 0;
+}
+
+/*
+ * Memory that is reclaimed for this process must not be written to the swap that waits for it. Its
+ * threads inherit the flag. Not allowed to everybody, and only needed by those who swap.
+ */
+static int rswap_after_fork(void)
+{
+	if (getpid() != opened_by) {
+		device_close(device);
+		device = NULL;
+		if (open_device())
+			return fail();
+	}
+	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
+		nbdkit_debug("not marked as an I/O flusher: %s", strerror(errno));
+	return 0;
+}
+
+static void rswap_unload(void)
+{
+	struct ps_counters c;
+
+	if (device) {
+		device_counters(device, &c);
+		nbdkit_debug("batches %" PRIu64 ", messages %" PRIu64 ", pages read %" PRIu64
+			     ", written %" PRIu64 "; zeros read %" PRIu64 ", written %" PRIu64,
+			     c.batches, c.messages, c.pages_read, c.pages_written, c.zero_reads,
+			     c.zero_writes);
+	}
+	device_close(device);
+	device = NULL;
+}
+
+static void rswap_dump_plugin(void)
+{
+	printf("infuse_transports=tcp unix shm\n");
+}
+
+static void *rswap_open(int readonly)
+{
+	(void)readonly;
+	return NBDKIT_HANDLE_NOT_NEEDED;
+}
+
+/* --- what it is --- */
+
+static int64_t rswap_get_size(void *handle)
+{
+	(void)handle;
+	return (int64_t)config.bytes;
+}
+
+static int rswap_block_size(void *handle, uint32_t *min, uint32_t *preferred, uint32_t *max)
+{
+	(void)handle;
+	*min = 1;
+	*preferred = PS_PAGE_SIZE;
+	*max = MAX_REQUEST;
+	return 0;
+}
+
+static const char *rswap_export_description(void *handle)
+{
+	(void)handle;
+	return DESCRIPTION;
+}
+
+static int yes(void *handle)
+{
+	(void)handle;
+	return 1;
+}
+
+static int no(void *handle)
+{
+	(void)handle;
+	return 0;
+}
+
+/* What is acknowledged is where it will stay: nothing is left to flush. */
+static int rswap_can_fua(void *handle)
+{
+	(void)handle;
+	return NBDKIT_FUA_NATIVE;
+}
+
+static int rswap_flush(void *handle, uint32_t flags)
+{
+	(void)handle;
+	(void)flags;
+	return 0;
+}
+
+/* Nothing is kept on this side: there is nowhere to read ahead to. */
+static int rswap_can_cache(void *handle)
+{
+	(void)handle;
+	return NBDKIT_CACHE_NONE;
+}
+
+/* --- data --- */
+
+static int rswap_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
+{
+	(void)handle;
+	(void)flags;
+	return device_read(device, buf, count, offset) ? fail() : 0;
+}
+
+static int rswap_pwrite(void *handle, const void *buf, uint32_t count, uint64_t offset,
+			uint32_t flags)
+{
+	(void)handle;
+	(void)flags;
+	return device_write(device, buf, count, offset) ? fail() : 0;
+}
+
+static int rswap_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+	(void)handle;
+	(void)flags; /* it is fast, and no donor's memory is given up by it, whatever they say */
+	return device_zero(device, count, offset) ? fail() : 0;
+}
+
+static int rswap_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+	(void)handle;
+	(void)flags;
+	device_trim(device, count, offset);
+	return 0;
+}
+
+static int rswap_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
+			 struct nbdkit_extents *extents)
+{
+	uint64_t at = offset, end = offset + count;
+	bool zeros;
+
+	(void)handle;
+	while (at < end) {
+		uint64_t n = device_run(device, end - at, at, &zeros);
+
+		if (nbdkit_add_extent(extents, at, n,
+				      zeros ? NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO : 0))
+			return -1;
+		if (flags & NBDKIT_FLAG_REQ_ONE)
+			break;
+		at += n;
+	}
+	return 0;
+}
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+
+static struct nbdkit_plugin plugin = {
+	.name = "rswap",
+	.longname = "Infuse rswap plugin",
+	.version = INFUSE_VERSION,
+	.description = DESCRIPTION,
+	.unload = rswap_unload,
+	.dump_plugin = rswap_dump_plugin,
+	.config = rswap_config,
+	.config_complete = rswap_config_complete,
+	.config_help = "size=SIZE         (required) size of the device\n"
+		       "donor=ADDRESS     tcp:HOST:PORT, unix:PATH, shm:PATH; may be repeated\n"
+		       "registry=FILE     use the donors announced there\n"
+		       "volume=NAME       what donors show of it [rswap]\n"
+		       "replicas=N        copies of each page, on different donors [1]\n"
+		       "deadline=TIME     a donor that is silent for so long has failed [3s]\n"
+		       "ports=N           connections to each donor [one a core, 4 at most]\n"
+		       "spin=TIME         look so long for an answer before sleeping [20us]",
+	.magic_config_key = "size",
+	.get_ready = rswap_get_ready,
+	.after_fork = rswap_after_fork,
+	.open = rswap_open,
+	.get_size = rswap_get_size,
+	.block_size = rswap_block_size,
+	.export_description = rswap_export_description,
+	.is_rotational = no,
+	.can_multi_conn = yes,
+	.can_fast_zero = yes,
+	.can_fua = rswap_can_fua,
+	.can_cache = rswap_can_cache,
+	.pread = rswap_pread,
+	.pwrite = rswap_pwrite,
+	.flush = rswap_flush,
+	.trim = rswap_trim,
+	.zero = rswap_zero,
+	.extents = rswap_extents,
+};
+
+NBDKIT_REGISTER_PLUGIN(plugin)
