@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The registry in etcd, for a cluster: its v3 API as JSON over HTTP. Every change is one transaction
- * or one call, so compare-and-swap is as atomic as etcd makes it; reads are linearizable.
+ * The registry in etcd, for a cluster: its v3 API as JSON over HTTP. Every change is one
+ * transaction or one call, so compare-and-swap is as atomic as etcd makes it; reads are
+ * linearizable.
  *
- * A member that dies in the middle of a request leaves open whether it was done, and the next one is
- * asked the same again. That is harmless for all but two: a swap then finds its own value under its
- * own version and takes it for done (so whoever swaps puts something of its own into the value),
- * and a deletion finds nothing. Leases get their number from us, so that asking again makes no second one.
+ * A member that dies in the middle of a request leaves open whether it was done, and the next one
+ * is asked the same again. That is harmless for all but two: a swap then finds its own value under
+ * its own version and takes it for done (so whoever swaps puts something of its own into the
+ * value), and a deletion finds nothing. Leases get their number from us, so that asking again makes
+ * no second one.
  */
 #include "registry/etcd.h"
 #include "common/clock.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the parts of the etcd backend share. etcd_url.c reads the url; etcd_http.c brings a request to
- * some member that answers, within the time there is; etcd_json.c reads and writes what etcd's v3 API
- * says as JSON; etcd.c is the operations, etcd_watch.c the stream of changes.
+ * What the parts of the etcd backend share. etcd_url.c reads the url; etcd_http.c brings a request
+ * to some member that answers, within the time there is; etcd_json.c reads and writes what etcd's
+ * v3 API says as JSON; etcd.c is the operations, etcd_watch.c the stream of changes.
  */
 #ifndef REGISTRY_ETCD_H
 #define REGISTRY_ETCD_H
@@ -54,9 +54,9 @@ void etcd_secret_free(char *s);
 int etcd_http_open(struct etcd *e);
 void etcd_http_close(struct etcd *e);
 /*
- * [text] Sends the body to the members in turn until one answers; *ret is the answer's document, the
- * caller's. Takes c->body over. -ETIMEDOUT or -EHOSTUNREACH: nobody did; -ENOENT and others: what etcd
- * answered, in its words.
+ * [text] Sends the body to the members in turn until one answers; *ret is the answer's document,
+ * the caller's. Takes c->body over. -ETIMEDOUT or -EHOSTUNREACH: nobody did; -ENOENT and others:
+ * what etcd answered, in its words.
  */
 int etcd_http_call(struct etcd *e, struct etcd_call *c, struct json_object **ret);
 /* [text] Gets a token if the url names a secret and there is none yet, or `again`. */
@@ -70,7 +70,8 @@ int etcd_http_refusal(struct etcd *e, struct json_object *answer, long status);
 struct json_object *etcd_bytes(const void *p, size_t n);
 /* Numbers of 64 bits are strings in etcd's JSON. */
 struct json_object *etcd_number(uint64_t n);
-/* The bytes of a base64 member, NUL-terminated; a missing one is empty. False: no base64, no memory. */
+/* The bytes of a base64 member, NUL-terminated; a missing one is empty. False: no base64, no
+ * memory. */
 bool etcd_get_bytes(struct json_object *o, const char *name, char **ret, size_t *len);
 /* A missing one is 0. */
 uint64_t etcd_get_number(struct json_object *o, const char *name);

@@ -2,8 +2,8 @@
 /*
  * One request, some member that answers it. The member that answered last is asked first; one that
  * is down, has no leader or does not answer in its share of the time is passed over for the next.
- * Round and round, until the request's time is up: an election takes a second or two. So a request may be
- * done by a member that we gave up: etcd.c knows what that means for each operation.
+ * Round and round, until the request's time is up: an election takes a second or two. So a request
+ * may be done by a member that we gave up: etcd.c knows what that means for each operation.
  */
 #include "registry/etcd.h"
 #include "common/clock.h"
@@ -14,9 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TRY_NS     (1500 * NSEC_PER_MSEC) /* for one member, if there are others */
-#define PAUSE_NS   (100 * NSEC_PER_MSEC)  /* between two rounds */
-#define MAX_ANSWER (64u << 20)
+#define TRY_NS      (1500 * NSEC_PER_MSEC) /* for one member, if there are others */
+#define PAUSE_NS    (100 * NSEC_PER_MSEC)  /* between two rounds */
+#define MAX_ANSWER  (64u << 20)
 #define SECRET_LINE 4200u
 
 struct answer {
@@ -123,8 +123,17 @@ static int code_of(struct json_object *answer)
 }
 
 /* gRPC's codes. */
-enum { CODE_INVALID = 3, CODE_DEADLINE = 4, CODE_NOT_FOUND = 5, CODE_EXISTS = 6, CODE_DENIED = 7,
-       CODE_EXHAUSTED = 8, CODE_PRECONDITION = 9, CODE_UNAVAILABLE = 14, CODE_UNAUTHENTICATED = 16 };
+enum {
+	CODE_INVALID = 3,
+	CODE_DEADLINE = 4,
+	CODE_NOT_FOUND = 5,
+	CODE_EXISTS = 6,
+	CODE_DENIED = 7,
+	CODE_EXHAUSTED = 8,
+	CODE_PRECONDITION = 9,
+	CODE_UNAVAILABLE = 14,
+	CODE_UNAUTHENTICATED = 16
+};
 
 int etcd_http_refusal(struct etcd *e, struct json_object *answer, long status)
 {
@@ -166,8 +175,8 @@ static int no_json(const struct etcd *e, const char *text, long status)
 		line[i] = text[i];
 		line[i + 1] = 0;
 	}
-	return err_fail(-EPROTO, "registry %s: %s answers %ld, not as etcd does: %s",
-			e->base.where, e->url.member[e->at], status, line);
+	return err_fail(-EPROTO, "registry %s: %s answers %ld, not as etcd does: %s", e->base.where,
+			e->url.member[e->at], status, line);
 }
 
 /* 0; -EAGAIN: another member may do; *maybe: the request may have been done all the same. */
@@ -189,8 +198,7 @@ static int try_member(struct etcd *e, const char *path, const char *body, uint64
 	if (code != CURLE_OK) {
 		/* These ended before a byte of the request went out. */
 		*maybe |= code != CURLE_COULDNT_CONNECT && code != CURLE_COULDNT_RESOLVE_HOST &&
-			  code != CURLE_SSL_CONNECT_ERROR &&
-			  code != CURLE_PEER_FAILED_VERIFICATION;
+			  code != CURLE_SSL_CONNECT_ERROR && code != CURLE_PEER_FAILED_VERIFICATION;
 		r = err_fail(-EAGAIN, "%s: %s", e->url.member[e->at], curl_easy_strerror(code));
 	} else {
 		*ret = a.text ? json_tokener_parse(a.text) : NULL;
@@ -214,7 +222,8 @@ static int nobody(struct etcd *e, uint64_t began_ns)
 	char last[256];
 
 	snprintf(last, sizeof last, "%s", err_text());
-	return err_fail(-EHOSTUNREACH, "registry %s: no member answered within %.1f s (the last one: %s)",
+	return err_fail(-EHOSTUNREACH,
+			"registry %s: no member answered within %.1f s (the last one: %s)",
 			e->base.where, (double)(clock_ns() - began_ns) / 1e9, last);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* etcd's v3 API as JSON (grpc-gateway): bytes are base64, 64-bit numbers are strings, zeros are absent. */
+/* etcd's v3 API as JSON (grpc-gateway): bytes are base64, 64-bit numbers are strings, zeros are
+ * absent. */
 #include "registry/etcd.h"
 
 #include <stdlib.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * "https://h1:2379,h2:2379/prefix?ca=FILE&cert=FILE&key=FILE&token-file=FILE&user-file=FILE": members of one
- * cluster, where in it, and the files that say who we are. A url is seen by everybody (it stands in
- * argv and in messages), so it holds no secret, only the names of files that do.
+ * "https://h1:2379,h2:2379/prefix?ca=FILE&cert=FILE&key=FILE&token-file=FILE&user-file=FILE":
+ * members of one cluster, where in it, and the files that say who we are. A url is seen by
+ * everybody (it stands in argv and in messages), so it holds no secret, only the names of files
+ * that do.
  */
 #include "registry/etcd.h"
 #include "common/cleanup.h"
@@ -14,8 +15,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define FORM "use etcd:https://HOST:2379[,HOST:2379]...[/PREFIX][?ca=FILE&cert=FILE&key=FILE" \
-	     "&token-file=FILE&user-file=FILE]"
+#define FORM                                                                                       \
+	"use etcd:https://HOST:2379[,HOST:2379]...[/PREFIX][?ca=FILE&cert=FILE&key=FILE"           \
+	"&token-file=FILE&user-file=FILE]"
 #define SECRET_BYTES 4096
 
 static int copy(char **to, const char *s, size_t n)
@@ -76,8 +78,9 @@ static int check(const struct etcd_url *u, bool tls)
 		return err_fail(-EINVAL, "registry etcd: the prefix has more than 254 bytes");
 	for (const char *p = u->prefix; *p; p++)
 		if (*p <= ' ' || *p >= '~')
-			return err_fail(-EINVAL,
-					"registry etcd: the prefix is printable ASCII without spaces");
+			return err_fail(
+				-EINVAL,
+				"registry etcd: the prefix is printable ASCII without spaces");
 	return 0;
 }
 

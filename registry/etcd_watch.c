@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Waiting for a change: etcd streams one JSON document a line for as long as we listen. The stream
- * begins right behind what the caller has seen, so nothing between two calls is missed; what etcd has
- * forgotten since (compaction) counts as a change. A member that goes away, or is silent because it has
- * lost the others, is passed over for the next: some answer must come at the beginning, and from time
- * to time thereafter.
+ * begins right behind what the caller has seen, so nothing between two calls is missed; what etcd
+ * has forgotten since (compaction) counts as a change. A member that goes away, or is silent
+ * because it has lost the others, is passed over for the next: some answer must come at the
+ * beginning, and from time to time thereafter.
  */
 #include "registry/etcd.h"
 #include "common/clock.h"

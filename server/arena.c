@@ -25,7 +25,15 @@ struct srv_arena {
 	pthread_cond_t wake;  /* the wiper: something is dirty, or stop */
 	pthread_cond_t wiped; /* takers: the wiper put one back */
 	struct srv_buffer *clean, *dirty;
-	uint32_t room;
+	struct srv_buffer *parked; /* without memory, and nobody's reservation */
+	/*
+	 * Reservations + room + to_park + parked + growing are all buffers there are. Buffers in use are
+	 * never more than reservations, so there are always to_park free ones beyond those that
+	 * reservations and room promise.
+	 */
+	uint32_t room, to_park, parked_count;
+	uint32_t growing; /* in srv_arena_grow()'s hands */
+	uint32_t owed; /* reservations that become to_park instead of room when they come back */
 	bool wiping; /* the wiper has one in its hands */
 	bool stop;
 	pthread_t wiper;
@@ -142,16 +150,48 @@ static struct srv_buffer *pop(struct srv_buffer **list)
 	return b;
 }
 
+/* The lock is held, and let go meanwhile. False: nothing to park. */
+static bool park_one(struct srv_arena *a)
+{
+	struct srv_buffer *b = a->to_park ? pop(&a->dirty) : NULL;
+
+	if (!b && a->to_park)
+		b = pop(&a->clean);
+	if (!b)
+		return false;
+	a->wiping = true;
+	pthread_mutex_unlock(&a->lock);
+	buffer_unback(b);
+	b->exported = false;
+	pthread_mutex_lock(&a->lock);
+	a->wiping = false;
+	if (a->to_park) {
+		a->to_park--;
+		a->parked_count++;
+		push(&a->parked, b);
+	} else {
+		push(&a->clean, b); /* it is wanted again; who takes it gives it memory */
+	}
+	pthread_cond_broadcast(&a->wiped);
+	return true;
+}
+
+static bool work_for_wiper(const struct srv_arena *a)
+{
+	return a->dirty || (a->to_park && a->clean);
+}
+
 static void *wiper_main(void *arg)
 {
 	struct srv_arena *a = arg;
 
 	pthread_mutex_lock(&a->lock);
 	while (!a->stop) {
-		struct srv_buffer *b = pop(&a->dirty);
+		struct srv_buffer *b = park_one(a) ? NULL : pop(&a->dirty);
 
 		if (!b) {
-			pthread_cond_wait(&a->wake, &a->lock);
+			if (!work_for_wiper(a))
+				pthread_cond_wait(&a->wake, &a->lock);
 			continue;
 		}
 		a->wiping = true;
@@ -316,8 +356,14 @@ bool srv_arena_reserve(struct srv_arena *a, uint32_t n)
 
 static void room_grow(struct srv_arena *a, uint32_t n)
 {
-	a->room += n;
-	if (a->room > a->o.slabs)
+	uint32_t pay = n < a->owed ? n : a->owed;
+
+	a->owed -= pay;
+	a->to_park += pay;
+	a->room += n - pay;
+	if (pay)
+		pthread_cond_signal(&a->wake);
+	if (a->room + a->to_park + a->parked_count + a->growing > a->o.slabs)
 		abort(); /* given back twice: the next grant would lend the same memory twice */
 }
 
@@ -358,6 +404,7 @@ struct srv_buffer *srv_arena_take(struct srv_arena *a, bool zeroed)
 	if (r) {
 		pthread_mutex_lock(&a->lock);
 		push(&a->clean, b);
+		pthread_cond_signal(&a->wake);
 		pthread_mutex_unlock(&a->lock);
 		return NULL;
 	}
@@ -376,6 +423,72 @@ void srv_arena_give(struct srv_buffer *b)
 	push(&a->dirty, b);
 	room_grow(a, 1);
 	pthread_cond_signal(&a->wake);
+	pthread_mutex_unlock(&a->lock);
+}
+
+void srv_arena_shrink(struct srv_arena *a, uint32_t n)
+{
+	uint32_t now, lent;
+
+	pthread_mutex_lock(&a->lock);
+	now = n < a->room ? n : a->room;
+	a->room -= now;
+	a->to_park += now;
+	lent = a->o.slabs - a->room - a->to_park - a->parked_count - a->growing;
+	a->owed = n - now < lent - a->owed ? a->owed + (n - now) : lent;
+	pthread_cond_signal(&a->wake);
+	pthread_mutex_unlock(&a->lock);
+}
+
+/* The lock is held. Gives one parked buffer memory again; false: there is none, or no memory. */
+static bool unpark_one(struct srv_arena *a)
+{
+	struct srv_buffer *b = pop(&a->parked);
+	int r = 0;
+
+	if (!b)
+		return false;
+	a->parked_count--;
+	a->growing++;
+	pthread_mutex_unlock(&a->lock);
+	if (!a->o.lazy)
+		r = buffer_back(b);
+	pthread_mutex_lock(&a->lock);
+	a->growing--;
+	if (r) {
+		a->parked_count++;
+		push(&a->parked, b);
+		return false;
+	}
+	push(&a->clean, b);
+	room_grow(a, 1);
+	return true;
+}
+
+void srv_arena_grow(struct srv_arena *a, uint32_t n)
+{
+	uint32_t part;
+
+	pthread_mutex_lock(&a->lock);
+	part = n < a->owed ? n : a->owed;
+	a->owed -= part;
+	n -= part;
+	part = n < a->to_park ? n : a->to_park;
+	a->to_park -= part;
+	a->room += part;
+	for (n -= part; n && unpark_one(a); n--)
+		;
+	pthread_mutex_unlock(&a->lock);
+}
+
+void srv_arena_state(struct srv_arena *a, struct srv_arena_state *ret)
+{
+	pthread_mutex_lock(&a->lock);
+	*ret = (struct srv_arena_state){.total = a->o.slabs,
+					.room = a->room,
+					.owed = a->owed,
+					.away = a->to_park + a->parked_count + a->growing,
+					.parked = a->parked_count};
 	pthread_mutex_unlock(&a->lock);
 }
 

@@ -63,6 +63,24 @@ int srv_arena_renew(struct srv_buffer *b);
 /* Zeroes a run of bytes (multiples of a page); in a lazy arena the memory goes back. */
 void srv_arena_clear(struct srv_buffer *b, uint64_t at, uint64_t bytes);
 
+/*
+ * Lends n buffers less: free ones at once, the rest as they come back. Their memory goes back to the
+ * system in the background. Asking for more than there is takes all. grow: n buffers more than now, as
+ * far as there are some that were taken away; those that are still out are forgiven first.
+ */
+void srv_arena_shrink(struct srv_arena *a, uint32_t n);
+void srv_arena_grow(struct srv_arena *a, uint32_t n);
+
+/* Buffers, in all of its states: total = lent + room + away. */
+struct srv_arena_state {
+	uint32_t total;
+	uint32_t room; /* may still be promised */
+	uint32_t owed; /* lent, and to be taken away when they come back */
+	uint32_t away; /* not lent any more; parked of them have no memory now */
+	uint32_t parked;
+};
+void srv_arena_state(struct srv_arena *a, struct srv_arena_state *ret);
+
 uint32_t srv_arena_room(struct srv_arena *a);
 uint32_t srv_arena_total(const struct srv_arena *a);
 uint64_t srv_arena_slab_bytes(const struct srv_arena *a);

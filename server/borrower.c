@@ -61,6 +61,7 @@ int srv_lender_open(const struct srv_lender_options *o, struct srv_lender **ret)
 		return r;
 	}
 	memset(l->counters, 0, o->threads * sizeof *l->counters);
+	l->quota = UINT32_MAX;
 	for (uint32_t i = o->arena.slabs; i-- > 0;) {
 		l->slots[i].next = l->free_slots;
 		l->free_slots = &l->slots[i];
@@ -77,6 +78,7 @@ void srv_lender_close(struct srv_lender *l)
 		srv_lend_reap(l, UINT64_MAX, true);
 	srv_arena_close(l->arena);
 	srv_tokens_free(l->tokens);
+	free(l->quotas);
 	free(l->bucket);
 	free(l->slots);
 	free(l->counters);
@@ -130,6 +132,12 @@ void srv_lender_sessions(struct srv_lender *l, int change)
 	COUNT(l->sessions, (unsigned)change);
 }
 
+/* What a borrower may hope for. */
+static uint32_t room_told(struct srv_lender *l)
+{
+	return READ(l->draining) || READ(l->emptying) ? 0 : srv_arena_room(l->arena);
+}
+
 void srv_lender_welcome(struct srv_lender *l, struct wire_welcome *ret)
 {
 	memset(ret, 0, sizeof *ret);
@@ -139,13 +147,46 @@ void srv_lender_welcome(struct srv_lender *l, struct wire_welcome *ret)
 	ret->slab_pages = htole32(l->slab_pages);
 	memcpy(ret->boot, l->boot, sizeof ret->boot);
 	ret->slabs_total = htole64(srv_arena_total(l->arena));
-	ret->slabs_free = htole64(srv_arena_room(l->arena));
+	ret->slabs_free = htole64(room_told(l));
 	ret->max_segs = htole32(WIRE_MAX_SEGS);
 	ret->max_pages = htole32(WIRE_MAX_PAGES);
 	ret->max_slabs = htole32(WIRE_MAX_SLABS);
 	ret->max_inflight = htole32(WIRE_MAX_INFLIGHT);
 	memcpy(ret->name, l->name, sizeof ret->name);
 	memcpy(ret->domain, l->domain, sizeof ret->domain);
+}
+
+/* The table's lock is held. */
+static void set_quota(const struct srv_lender *l, struct srv_borrower *b)
+{
+	uint32_t quota = l->quota;
+
+	for (unsigned i = 0; i < l->quotas_count; i++)
+		if (!strncmp(l->quotas[i].name, (const char *)b->name, WIRE_NAME_BYTES))
+			quota = l->quotas[i].slabs;
+	atomic_store(&b->quota, quota);
+}
+
+int srv_lender_set_quotas(struct srv_lender *l, const struct srv_quota *list, unsigned n,
+			  uint32_t otherwise)
+{
+	struct srv_quota *copy = calloc(n + 1, sizeof *copy), *old;
+
+	if (!copy)
+		return err_fail(-ENOMEM, "no memory");
+	if (n)
+		memcpy(copy, list, n * sizeof *copy);
+	pthread_mutex_lock(&l->table);
+	old = l->quotas;
+	l->quotas = copy;
+	l->quotas_count = n;
+	l->quota = otherwise;
+	for (unsigned i = 0; i < SRV_BUCKETS; i++)
+		for (struct srv_borrower *b = l->bucket[i]; b; b = b->next)
+			set_quota(l, b);
+	pthread_mutex_unlock(&l->table);
+	free(old);
+	return 0;
 }
 
 static struct srv_borrower **bucket_of(struct srv_lender *l, const uint8_t id[16])
@@ -200,8 +241,10 @@ struct srv_borrower *srv_borrower_get(struct srv_lender *l, const uint8_t id[16]
 		l->borrowers++;
 		l->borrowers_ever++;
 	}
-	if (!b->name[0])
+	if (!b->name[0]) {
 		clean_name(b->name, name);
+		set_quota(l, b);
+	}
 	b->users++;
 	pthread_mutex_unlock(&l->table);
 	return b;
@@ -376,6 +419,7 @@ unsigned srv_lend_borrowers(struct srv_lender *l, uint64_t *ever)
 
 void srv_lend_stat(struct srv_lender *l, uint64_t now_ns, struct wire_stat *ret)
 {
+	struct srv_arena_state a;
 	uint64_t requests = 0, errors = 0, pages_read = 0, pages_written = 0, refused = 0, ever;
 	uint64_t denied = 0;
 
@@ -390,8 +434,14 @@ void srv_lend_stat(struct srv_lender *l, uint64_t now_ns, struct wire_stat *ret)
 		denied += READ(c->denied);
 	}
 	memset(ret, 0, sizeof *ret);
-	ret->slabs_total = htole64(srv_arena_total(l->arena));
-	ret->slabs_free = htole64(srv_arena_room(l->arena));
+	srv_arena_state(l->arena, &a);
+	ret->slabs_total = htole64(a.total - a.away);
+	ret->slabs_free = htole64(room_told(l));
+	ret->slabs_lent = htole32(a.total - a.away - a.room);
+	ret->slabs_wanted = htole32(READ(l->wanting));
+	ret->slabs_away = htole32(a.away);
+	ret->flags = htole32((READ(l->emptying) ? WIRE_STAT_F_EMPTYING : 0) |
+			     (READ(l->draining) ? WIRE_STAT_F_ENDING : 0));
 	ret->slab_pages = htole32(l->slab_pages);
 	ret->borrowers = htole32(srv_lend_borrowers(l, &ever));
 	ret->sessions = htole32(READ(l->sessions));

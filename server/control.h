@@ -8,6 +8,7 @@
 
 #include "server/lend.h"
 #include "server/options.h"
+#include "server/pressure.h"
 #include "server/worker.h"
 
 struct srv_control {
@@ -22,6 +23,12 @@ struct srv_control {
 	int argc;
 	char **argv; /* for SIGHUP */
 
+	struct srv_pressure_source pressure;
+	struct srv_reclaim_policy reclaim;
+	uint64_t tick_ns;    /* when to look at the memory next */
+	uint32_t wanted;     /* slabs, at the last look */
+	uint32_t away;       /* the same */
+
 	bool draining;
 	uint64_t drain_end_ns;
 	uint64_t idle_since_ns; /* 0: there are borrowers, or there never were */
@@ -30,6 +37,8 @@ struct srv_control {
 
 /* Blocks until the server is to end. 0: in order; 1: told twice, borrowers were cut off. */
 int srv_control_run(struct srv_control *c);
+/* [text] Takes from the configuration what may change while the server runs. */
+int srv_control_apply(struct srv_control *c);
 /* What the configuration says about logging. */
 void srv_control_log(const struct srv_config *c);
 

@@ -40,6 +40,8 @@ static uint64_t slab_add(struct srv_lender *l, struct srv_borrower *b, struct sr
 	s->handle = (uint64_t)s->generation << 32 | (uint32_t)(s - l->slots);
 	s->buf = buf;
 	s->set_generation = 0;
+	s->heat = 0;
+	s->heat_tick = atomic_load_explicit(&l->tick, memory_order_relaxed);
 	s->prev = NULL;
 	s->next = b->slabs;
 	if (b->slabs)
@@ -48,6 +50,17 @@ static uint64_t slab_add(struct srv_lender *l, struct srv_borrower *b, struct sr
 	atomic_fetch_add_explicit(&b->count, 1, memory_order_relaxed);
 	atomic_store_explicit(&s->owner, b, memory_order_relaxed);
 	return s->handle;
+}
+
+/* One that was wanted. b's lock is held. */
+static void given_back(struct srv_lender *l, struct srv_borrower *b, struct srv_slab *s)
+{
+	uint32_t ask = atomic_load(&l->ask);
+
+	s->wanted = false;
+	b->wanted -= b->wanted > 0;
+	while (ask && !atomic_compare_exchange_weak(&l->ask, &ask, ask - 1))
+		;
 }
 
 /* b's lock is held. The caller drops the buffer. */
@@ -65,14 +78,14 @@ static struct srv_buffer *slab_remove(struct srv_lender *l, struct srv_borrower 
 		s->next->prev = s->prev;
 	s->buf = NULL;
 	s->marked = false;
+	if (s->wanted)
+		given_back(l, b, s);
 	atomic_fetch_sub_explicit(&b->count, 1, memory_order_relaxed);
 	slot_give(l, s);
 	return buf;
 }
 
-/* b's lock is held. NULL: not a slab of this borrower. */
-static struct srv_slab *slab_find(struct srv_lender *l, const struct srv_borrower *b,
-				  uint64_t handle)
+struct srv_slab *srv_slab_find(struct srv_lender *l, const struct srv_borrower *b, uint64_t handle)
 {
 	uint32_t i = (uint32_t)handle;
 	struct srv_slab *s;
@@ -93,18 +106,46 @@ static uint64_t handle_at(const uint8_t *slabs, uint32_t i)
 	return le64toh(w.slab);
 }
 
+/*
+ * Sets n slabs of the borrower's quota and of the arena's room aside; no lock is held. Clones are not refused
+ * while a donor is emptied: a fork must not fail for that, and its slabs are asked back like others.
+ */
+static uint32_t promise(struct srv_lender *l, struct srv_borrower *b, uint32_t n)
+{
+	uint32_t quota = atomic_load(&b->quota), status = WIRE_OK;
+
+	if (atomic_load_explicit(&l->draining, memory_order_relaxed) || atomic_load(&l->emptying))
+		return WIRE_EDRAINING;
+	pthread_mutex_lock(&b->lock);
+	if ((uint64_t)atomic_load(&b->count) + b->promised + n > quota)
+		status = WIRE_EQUOTA;
+	else if (!srv_arena_reserve(l->arena, n))
+		status = WIRE_ENOSPC;
+	else
+		b->promised += n;
+	pthread_mutex_unlock(&b->lock);
+	return status;
+}
+
+/* Of a promise that is not kept: the arena's part has been given back. */
+static void promise_end(struct srv_borrower *b, uint32_t n)
+{
+	pthread_mutex_lock(&b->lock);
+	b->promised -= n;
+	pthread_mutex_unlock(&b->lock);
+}
+
 uint32_t srv_lend_grant(struct srv_lender *l, struct srv_borrower *b, uint32_t n,
 			struct wire_slab *ret)
 {
 	struct srv_buffer *got[WIRE_MAX_SLABS];
-	uint32_t i;
+	uint32_t status, i;
 
 	if (n > WIRE_MAX_SLABS)
 		return WIRE_ELIMIT;
-	if (atomic_load_explicit(&l->draining, memory_order_relaxed))
-		return WIRE_EDRAINING;
-	if (!srv_arena_reserve(l->arena, n))
-		return WIRE_ENOSPC;
+	status = promise(l, b, n);
+	if (status)
+		return status;
 	for (i = 0; i < n; i++) {
 		got[i] = srv_arena_take(l->arena, true);
 		if (!got[i])
@@ -114,9 +155,11 @@ uint32_t srv_lend_grant(struct srv_lender *l, struct srv_borrower *b, uint32_t n
 		srv_arena_unreserve(l->arena, n - i);
 		while (i-- > 0)
 			srv_buffer_drop(got[i]);
+		promise_end(b, n);
 		return WIRE_EINTERNAL;
 	}
 	pthread_mutex_lock(&b->lock);
+	b->promised -= n;
 	for (i = 0; i < n; i++)
 		ret[i].slab = htole64(slab_add(l, b, got[i]));
 	pthread_mutex_unlock(&b->lock);
@@ -135,19 +178,19 @@ uint32_t srv_lend_free(struct srv_lender *l, struct srv_borrower *b, const uint8
 	pthread_mutex_lock(&b->lock);
 	/* A slab named twice is found marked: the second one is no longer the borrower's. */
 	for (i = 0; i < n; i++) {
-		s = slab_find(l, b, handle_at(slabs, i));
+		s = srv_slab_find(l, b, handle_at(slabs, i));
 		if (!s || s->marked)
 			break;
 		s->marked = true;
 	}
 	if (i < n) {
 		while (i-- > 0)
-			slab_find(l, b, handle_at(slabs, i))->marked = false;
+			srv_slab_find(l, b, handle_at(slabs, i))->marked = false;
 		pthread_mutex_unlock(&b->lock);
 		return WIRE_ESLAB;
 	}
 	for (i = 0; i < n; i++)
-		got[i] = slab_remove(l, b, slab_find(l, b, handle_at(slabs, i)));
+		got[i] = slab_remove(l, b, srv_slab_find(l, b, handle_at(slabs, i)));
 	pthread_mutex_unlock(&b->lock);
 	for (i = 0; i < n; i++)
 		srv_buffer_drop(got[i]);
@@ -163,7 +206,7 @@ static uint32_t clone_sources(struct srv_lender *l, struct srv_borrower *b, cons
 {
 	pthread_mutex_lock(&b->lock);
 	for (uint32_t i = 0; i < n; i++) {
-		struct srv_slab *s = slab_find(l, b, handle_at(slabs, i));
+		struct srv_slab *s = srv_slab_find(l, b, handle_at(slabs, i));
 
 		if (!s) {
 			pthread_mutex_unlock(&b->lock);
@@ -175,7 +218,7 @@ static uint32_t clone_sources(struct srv_lender *l, struct srv_borrower *b, cons
 		return WIRE_ENOSPC;
 	}
 	for (uint32_t i = 0; i < n; i++) {
-		ret[i] = slab_find(l, b, handle_at(slabs, i))->buf;
+		ret[i] = srv_slab_find(l, b, handle_at(slabs, i))->buf;
 		pinned[i] = !srv_buffer_share(ret[i]);
 		if (pinned[i])
 			srv_buffer_pin(ret[i]);
@@ -239,11 +282,15 @@ uint32_t srv_lend_clone(struct srv_lender *l, struct srv_borrower *b, const stru
 	}
 	srv_lend_touch(owner, now_ns);
 	pthread_mutex_lock(&owner->lock);
-	for (uint32_t i = 0; i < n; i++)
+	if ((uint64_t)atomic_load(&owner->count) + owner->promised + n > atomic_load(&owner->quota))
+		status = WIRE_EQUOTA;
+	for (uint32_t i = 0; i < n && !status; i++)
 		ret[i].slab = htole64(slab_add(l, owner, buf[i]));
 	pthread_mutex_unlock(&owner->lock);
+	if (status)
+		clone_undo(l, n, buf);
 	srv_borrower_put(l, owner, now_ns);
-	return WIRE_OK;
+	return status;
 }
 
 uint32_t srv_lend_map(struct srv_lender *l, struct srv_borrower *b, const uint8_t *slabs,
@@ -256,10 +303,10 @@ uint32_t srv_lend_map(struct srv_lender *l, struct srv_borrower *b, const uint8_
 		return WIRE_EDENIED;
 	pthread_mutex_lock(&b->lock);
 	for (i = 0; i < n && !status; i++)
-		if (!slab_find(l, b, handle_at(slabs, i)))
+		if (!srv_slab_find(l, b, handle_at(slabs, i)))
 			status = WIRE_ESLAB;
 	for (i = 0; i < n && !status; i++) {
-		struct srv_slab *s = slab_find(l, b, handle_at(slabs, i));
+		struct srv_slab *s = srv_slab_find(l, b, handle_at(slabs, i));
 
 		if (srv_buffer_pin_own(&s->buf)) {
 			status = WIRE_EINTERNAL;
@@ -293,10 +340,11 @@ uint32_t srv_lend_renew(struct srv_lender *l, struct srv_borrower *b)
 static uint32_t run_one(struct srv_lender *l, struct srv_borrower *b, const struct wire_seg *seg,
 			uint32_t unit, bool write, struct srv_run *ret)
 {
-	struct srv_slab *s = slab_find(l, b, le64toh(seg->slab));
+	struct srv_slab *s = srv_slab_find(l, b, le64toh(seg->slab));
 	size_t at = (size_t)le32toh(seg->page) * unit;
 	void *copy = NULL;
 
+	srv_slab_touch(l, s);
 	ret->bytes = (size_t)le32toh(seg->pages) * unit;
 	if (write ? !srv_buffer_pin_own(&s->buf)
 		  : srv_buffer_pin_read(s->buf, at, ret->bytes, &copy)) {
@@ -321,7 +369,7 @@ uint32_t srv_lend_runs(struct srv_lender *l, struct srv_borrower *b, const uint8
 	pthread_mutex_lock(&b->lock);
 	for (i = 0; i < n && !status; i++) {
 		memcpy(&seg, segs + i * sizeof seg, sizeof seg);
-		if (!slab_find(l, b, le64toh(seg.slab)))
+		if (!srv_slab_find(l, b, le64toh(seg.slab)))
 			status = WIRE_ESLAB;
 		else if ((uint64_t)le32toh(seg.page) + le32toh(seg.pages) > most)
 			status = WIRE_ERANGE;
@@ -344,13 +392,13 @@ uint32_t srv_lend_generations(struct srv_lender *l, struct srv_borrower *b, cons
 	memcpy(ret, items, n * sizeof *ret);
 	pthread_mutex_lock(&b->lock);
 	for (uint32_t i = 0; i < n; i++) {
-		if (slab_find(l, b, le64toh(ret[i].slab)))
+		if (srv_slab_find(l, b, le64toh(ret[i].slab)))
 			continue;
 		pthread_mutex_unlock(&b->lock);
 		return WIRE_ESLAB;
 	}
 	for (uint32_t i = 0; i < n; i++) {
-		struct srv_slab *s = slab_find(l, b, le64toh(ret[i].slab));
+		struct srv_slab *s = srv_slab_find(l, b, le64toh(ret[i].slab));
 
 		memcpy(&g, items + i * sizeof g, sizeof g);
 		if (le64toh(g.generation) > s->set_generation)

@@ -62,6 +62,15 @@ void srv_lender_set_gate(struct srv_lender *l, struct srv_gate *gate);
 struct srv_gate *srv_lender_gate(struct srv_lender *l);
 struct srv_tokens *srv_lender_tokens(struct srv_lender *l);
 struct srv_arena *srv_lender_arena(struct srv_lender *l);
+/* How many slabs a borrower of this name may hold. */
+struct srv_quota {
+	char name[WIRE_NAME_BYTES];
+	uint32_t slabs;
+};
+
+/* For all who are there and come; list is copied. otherwise: UINT32_MAX is no limit. [text] */
+int srv_lender_set_quotas(struct srv_lender *l, const struct srv_quota *list, unsigned n,
+			  uint32_t otherwise);
 void srv_lender_set_grace(struct srv_lender *l, uint64_t grace_ns);
 /* From now on nothing is granted. */
 void srv_lender_drain(struct srv_lender *l);

@@ -16,6 +16,8 @@ struct srv_slab {
 	uint32_t generation; /* of the slot: half of the handle */
 	uint64_t set_generation; /* of the replica set that the slab is in, as its borrower says */
 	bool marked; /* named once already in the FREE under way */
+	bool wanted; /* the donor would like it back */
+	uint32_t heat, heat_tick; /* requests, halved with each tick since the last */
 };
 
 struct srv_borrower {
@@ -38,7 +40,10 @@ struct srv_borrower {
 	/* its own */
 	pthread_mutex_t lock;
 	struct srv_slab *slabs;
+	uint32_t wanted;   /* how many of those that are wanted would do */
+	uint32_t promised; /* slabs that a GRANT or CLONE is about to add */
 	atomic_uint count;
+	atomic_uint quota; /* in slabs */
 	atomic_uint_fast64_t pages_read, pages_written, last_ns;
 	/* each its thread's */
 	struct srv_flow *seat[];
@@ -58,6 +63,16 @@ struct srv_lender {
 	atomic_bool draining;
 	atomic_uint sessions;
 	_Atomic uint64_t grace_ns;
+	/* memory that is wanted back */
+	atomic_uint tick;     /* of srv_slab.heat */
+	atomic_bool emptying; /* all of it, and nothing is granted */
+	atomic_uint ask;      /* so many, */
+	_Atomic uint64_t ask_until_ns;
+	atomic_uint wanting;  /* at the last tick */
+	/* under the table's lock */
+	struct srv_quota *quotas;
+	unsigned quotas_count;
+	uint32_t quota; /* of those who have none of their own */
 
 	struct srv_slab *slots;
 	pthread_mutex_t slots_lock;
@@ -74,6 +89,11 @@ struct srv_lender {
 struct srv_borrower *srv_borrower_get(struct srv_lender *l, const uint8_t id[16],
 				      const uint8_t name[WIRE_NAME_BYTES]);
 void srv_borrower_put(struct srv_lender *l, struct srv_borrower *b, uint64_t now_ns);
+
+/* lend.c, lend_wanted.c; b's lock is held. NULL: not a slab of this borrower. */
+struct srv_slab *srv_slab_find(struct srv_lender *l, const struct srv_borrower *b, uint64_t handle);
+/* A request works in it. */
+void srv_slab_touch(struct srv_lender *l, struct srv_slab *s);
 
 /* lend.c: exchanges what an older writer may have mapped for copies. b's landing is held for writing. */
 uint32_t srv_lend_renew(struct srv_lender *l, struct srv_borrower *b);

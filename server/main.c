@@ -100,12 +100,11 @@ static int open_lender(struct server *s, uint32_t slabs)
 		.changed = changed,
 		.changed_arg = s,
 	};
+
 	int r = srv_lender_open(&o, &s->control.lender);
 
 	if (!r)
 		srv_lender_set_gate(s->control.lender, s->control.gate);
-	if (!r)
-		srv_lender_set_grace(s->control.lender, c->grace_ns);
 	return r;
 }
 
@@ -122,7 +121,9 @@ static int open_workers(struct server *s)
 
 	if (r)
 		return r;
-	srv_workers_set_spin(s->control.workers, c->spin_ns);
+	r = srv_control_apply(&s->control);
+	if (r)
+		return r;
 	srv_workers_accept(s->control.workers, s->listener, s->control.listeners);
 	return 0;
 }

@@ -4,6 +4,7 @@
  * here the contents are checked and the lender is asked.
  */
 #include "server/operations.h"
+#include "server/reclaim.h"
 #include "secure/secret.h"
 
 #include <endian.h>
@@ -338,6 +339,10 @@ static uint32_t run_stat(struct srv_session *s, const uint8_t *body, struct srv_
 	if (!st)
 		return WIRE_EINTERNAL;
 	srv_lend_stat(s->lender, s->now_ns, st);
+	if (s->minor < 2) {
+		st->slabs_lent = st->slabs_wanted = st->slabs_away = 0;
+		st->flags = 0;
+	}
 	n = srv_lend_stat_borrowers(s->lender, s->now_ns, (struct wire_borrower *)(st + 1), n);
 	return answer(s, n, st, sizeof *st + n * sizeof(struct wire_borrower), out);
 }
@@ -386,6 +391,44 @@ static uint32_t run_token(struct srv_session *s, const uint8_t *body, struct srv
 	return answer(s, 0, t, sizeof *t, out);
 }
 
+static uint32_t run_drain(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	struct wire_drain d;
+
+	memcpy(&d, body, sizeof d);
+	if (!all_zero(d.reserved, sizeof d.reserved) ||
+	    (d.slabs && d.what != htole32(WIRE_DRAIN_SOME)))
+		return WIRE_EPROTO;
+	switch (le32toh(d.what)) {
+	case WIRE_DRAIN_UNDO:
+		srv_reclaim_drain(s->lender, false);
+		srv_reclaim_ask(s->lender, 0, s->now_ns);
+		break;
+	case WIRE_DRAIN_ALL:
+		srv_reclaim_drain(s->lender, true);
+		break;
+	case WIRE_DRAIN_SOME:
+		srv_reclaim_ask(s->lender, le32toh(d.slabs), s->now_ns);
+		break;
+	default:
+		return WIRE_EPROTO;
+	}
+	return answer(s, 0, NULL, 0, out);
+}
+
+static uint32_t run_wanted(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	uint32_t n = count_of(s), wanted;
+	struct wire_wanted *w = calloc(1, sizeof *w + n * sizeof(struct wire_slab));
+
+	(void)body;
+	if (!w)
+		return WIRE_EINTERNAL;
+	srv_lend_wanted(s->lender, s->borrower, n, (struct wire_slab *)(w + 1), &n, &wanted);
+	w->slabs = htole32(wanted);
+	return answer(s, n, w, sizeof *w + n * sizeof(struct wire_slab), out);
+}
+
 /* RECLAIM is not in it: only the server sends that. */
 static const struct srv_operation operations[] = {
 	[WIRE_HELLO] = {.fixed = sizeof(struct wire_hello), .run = run_hello},
@@ -430,6 +473,13 @@ static const struct srv_operation operations[] = {
 	[WIRE_PING] = {.run = run_ping},
 	[WIRE_GOODBYE] = {.minor = 1, .borrower = true, .run = run_goodbye},
 	[WIRE_AUTH] = {.fixed = sizeof(struct wire_auth), .run = run_auth},
+	[WIRE_DRAIN] = {.minor = 2,
+			.roles = SRV_ROLE_ADMIN,
+			.fixed = sizeof(struct wire_drain),
+			.min = 1,
+			.max = 1,
+			.run = run_drain},
+	[WIRE_WANTED] = {.minor = 2, .borrower = true, .min = 1, .max = WIRE_MAX_SLABS, .run = run_wanted},
 	[WIRE_TOKEN] = {.minor = 2, .borrower = true, .run = run_token},
 	[WIRE_GENERATION] = {.minor = 2,
 			     .borrower = true,

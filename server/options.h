@@ -6,14 +6,23 @@
 #include "common/options.h"
 
 #define SRV_COMMAND "infuse-memory-server"
+#define SRV_QUOTAS  256 /* names with a quota of their own */
 
 struct srv_config {
 	struct opt_list listen;
 	uint64_t size_bytes, slab_bytes, threads, max_connections;
 	uint64_t grace_ns, drain_ns, exit_idle_ns, spin_ns, hello_ns;
+	struct opt_share reclaim_below, reclaim_target; /* of this machine's memory */
+	uint64_t reclaim_pressure;                      /* percent of time */
+	uint64_t quota_bytes;                           /* 0: none */
+	struct srv_name_quota {
+		char name[64];
+		uint64_t bytes;
+	} quota[SRV_QUOTAS];
+	unsigned quotas;
 	const char *key;
 	const char *name, *domain, *ready_file, *registry, *config_file;
-	bool hugepages, insecure, allow_plain, lazy, no_registry, quiet, verbose;
+	bool no_reclaim, hugepages, insecure, allow_plain, lazy, no_registry, quiet, verbose;
 };
 
 /*

@@ -26,6 +26,33 @@ static int set_log(struct srv_config *c, const char *value)
 	return 0;
 }
 
+/* "quota NAME = SIZE" */
+static int set_quota(struct srv_config *c, const char *name, const char *value)
+{
+	struct srv_name_quota *q = &c->quota[c->quotas];
+
+	name += strspn(name, " \t");
+	if (c->quotas == SRV_QUOTAS)
+		return err_fail(-E2BIG, "more than %d quotas", SRV_QUOTAS);
+	if (!*name || strlen(name) >= sizeof q->name)
+		return err_fail(-EINVAL, "'%s' is not a borrower's name", name);
+	if (parse_size(value, &q->bytes))
+		return -EINVAL;
+	strcpy(q->name, name);
+	c->quotas++;
+	return 0;
+}
+
+static int set_pressure(struct srv_config *c, const char *value)
+{
+	return parse_u64(value, 0, 100, &c->reclaim_pressure);
+}
+
+static int set_share(struct opt_share *s, const char *value)
+{
+	return parse_share(value, &s->bytes, &s->percent);
+}
+
 static int set(void *user, const char *section, const char *name, const char *value)
 {
 	struct reading *r = user;
@@ -44,10 +71,21 @@ static int set(void *user, const char *section, const char *name, const char *va
 		err = parse_duration(value, &r->c->exit_idle_ns);
 	else if (!strcmp(name, "log"))
 		err = set_log(r->c, value);
+	else if (!strcmp(name, "quota"))
+		err = parse_size(value, &r->c->quota_bytes);
+	else if (!strncmp(name, "quota ", 6) || !strncmp(name, "quota\t", 6))
+		err = set_quota(r->c, name + 6, value);
+	else if (!strcmp(name, "reclaim-below"))
+		err = set_share(&r->c->reclaim_below, value);
+	else if (!strcmp(name, "reclaim-target"))
+		err = set_share(&r->c->reclaim_target, value);
+	else if (!strcmp(name, "reclaim-pressure"))
+		err = set_pressure(r->c, value);
 	else
 		err = err_fail(-EINVAL,
 			       "'%s' is not a setting (grace, spin, drain-timeout, "
-			       "exit-idle, log)",
+			       "exit-idle, quota, reclaim-below, reclaim-target, "
+			       "reclaim-pressure, log)",
 			       name);
 	if (err && !r->err) {
 		snprintf(why, sizeof why, "%s", err_text());

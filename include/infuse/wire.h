@@ -47,6 +47,8 @@
 	X(GOODBYE, 12, "the borrower is done: free all it holds, without a grace")                 \
 	X(TOKEN, 15, "a one-time word that opens another connection")                              \
 	X(AUTH, 16, "prove that the key is known")                                                 \
+	X(DRAIN, 17, "empty the donor, or give some of its slabs back")                              \
+	X(WANTED, 18, "which slabs does the server want back?")                                     \
 	X(GENERATION, 21, "slabs' generations: raise them, or ask")                                \
 	X(READPART, 22, "read parts of pages")                                                     \
 	X(WRITEPART, 23, "write parts of pages")
@@ -220,9 +222,17 @@ struct wire_stat {
 	__u8 name[WIRE_NAME_BYTES];
 	__u8 domain[WIRE_NAME_BYTES];
 	__u8 boot[16];
-	__le64 denied;     /* of those refused: for want of the right key */
-	__le64 reserved[3];
+	__le64 denied; /* of those refused: for want of the right key */
+	/* from 1.2 on, 0 before */
+	__le32 slabs_lent;
+	__le32 slabs_wanted; /* of those: asked back and not here yet */
+	__le32 slabs_away;   /* not lent now, because this machine needs its memory; not in the total */
+	__le32 flags;        /* WIRE_STAT_F_* */
+	__le64 reserved;
 };
+
+#define WIRE_STAT_F_EMPTYING 0x0001u /* DRAIN: grants nothing, wants all back */
+#define WIRE_STAT_F_ENDING   0x0002u /* the server was told to end */
 
 struct wire_borrower {
 	__u8 name[WIRE_NAME_BYTES];
@@ -258,6 +268,26 @@ struct wire_auth {
 
 /* RECLAIM notice: `count` wire_slab that the server would like back; GOODBYE, PING: no body. */
 
+/* DRAIN: header.count = 1; an administrator's. Answer: no body. */
+struct wire_drain {
+	__le32 what;  /* WIRE_DRAIN_* */
+	__le32 slabs; /* WIRE_DRAIN_SOME: how many */
+	__u8 reserved[8];
+};
+
+#define WIRE_DRAIN_UNDO 0u /* grants again, wants nothing back */
+#define WIRE_DRAIN_ALL  1u /* grants nothing more and wants all back */
+#define WIRE_DRAIN_SOME 2u /* wants so many back, and goes on granting */
+
+/*
+ * WANTED: header.count = how many slabs to list at most. Answer: this, then `count` wire_slab, the least
+ * active first: any `slabs` of them would do. The borrower moves them elsewhere and FREEs them.
+ */
+struct wire_wanted {
+	__le32 slabs;
+	__le32 reserved;
+};
+
 #ifdef __KERNEL__
 #define WIRE_SIZE(type, size) static_assert(sizeof(type) == (size))
 #else
@@ -274,6 +304,8 @@ WIRE_SIZE(struct wire_slab, 8);
 WIRE_SIZE(struct wire_clone, 80);
 WIRE_SIZE(struct wire_stat, 256);
 WIRE_SIZE(struct wire_borrower, 104);
+WIRE_SIZE(struct wire_drain, 16);
+WIRE_SIZE(struct wire_wanted, 8);
 WIRE_SIZE(struct wire_token, 40);
 WIRE_SIZE(struct wire_auth, 32);
 

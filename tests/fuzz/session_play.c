@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* See session_play.h. */
 #include "session_play.h"
+#include "server/reclaim.h"
 #include "server/session.h"
 #include "common/error.h"
 
@@ -119,6 +120,9 @@ static void check_answer(const uint8_t *p, uint8_t id)
 		break;
 	case WIRE_TOKEN:
 		must(bytes == sizeof(struct wire_token));
+		break;
+	case WIRE_WANTED:
+		must(bytes == sizeof(struct wire_wanted) + count * sizeof(struct wire_slab));
 		break;
 	case WIRE_STAT:
 		must(bytes == sizeof(struct wire_stat) + count * sizeof(struct wire_borrower));
@@ -271,6 +275,15 @@ static size_t body_of(struct moves *m, uint8_t id, uint16_t op, uint32_t *count)
 		memcpy(to, &g, sizeof g);
 		return sizeof g;
 	}
+	if (op == WIRE_DRAIN) {
+		struct wire_drain drain = {.what = htole32(take(m) % 4)};
+
+		if (drain.what == htole32(WIRE_DRAIN_SOME))
+			drain.slabs = htole32(take(m) % 8);
+		*count = 1;
+		memcpy(to, &drain, sizeof drain);
+		return sizeof drain;
+	}
 	if (op == WIRE_READ || op == WIRE_WRITE || op == WIRE_TRIM) {
 		for (uint32_t i = 0; i < *count; i++) {
 			uint8_t b = take(m);
@@ -296,7 +309,7 @@ static size_t body_of(struct moves *m, uint8_t id, uint16_t op, uint32_t *count)
 		}
 		return at;
 	}
-	*count = op == WIRE_STAT ? take(m) : 0;
+	*count = op == WIRE_STAT || op == WIRE_WANTED ? take(m) : 0;
 	return 0;
 }
 
@@ -304,7 +317,7 @@ static void send_frame(struct moves *m, struct player *pl)
 {
 	static const uint8_t ops[] = {WIRE_READ,  WIRE_READ,  WIRE_WRITE, WIRE_WRITE,
 				      WIRE_TRIM,  WIRE_GRANT, WIRE_GRANT, WIRE_FREE,
-				      WIRE_CLONE, WIRE_MAP,   WIRE_STAT,  WIRE_PING};
+				      WIRE_CLONE, WIRE_MAP,   WIRE_STAT,  WIRE_PING,  WIRE_WANTED, WIRE_DRAIN};
 	uint8_t which = take(m), twist = take(m), piece = take(m);
 	uint16_t op = which < 240 ? ops[which % sizeof ops]
 				  : (uint16_t)(which & 15); /* also goodbye, and what is none */
@@ -385,6 +398,9 @@ unsigned play(const uint8_t *moves, size_t n)
 		struct player *pl = &player[who];
 
 		clock_now++;
+		srv_reclaim_tick(lender, clock_now);
+		if (what == 209)
+			srv_reclaim_change(lender, take(&m) % 16 - 8);
 		if (what < 210) {
 			send_frame(&m, pl);
 			frames++;
@@ -407,6 +423,8 @@ unsigned play(const uint8_t *moves, size_t n)
 		hang_up(&player[i]);
 	hang_up(&bystander);
 	srv_lend_reap(lender, clock_now, true);
+	srv_reclaim_drain(lender, false);
+	srv_reclaim_change(lender, -(int64_t)SLABS);
 	must(srv_arena_room(srv_lender_arena(lender)) == SLABS);
 	return frames;
 }
