@@ -175,7 +175,7 @@ fetch() {
 	[ "$(od -An -N 4 -t x1 "$dir/vmlinux" | tr -d ' ')" = 7f454c46 ] || die "vmlinux is no ELF file"
 	printf '%s\n' "$gcc" > "$dir/compiler"
 	depmod -b "$root" "$(cat "$dir/release")"
-	rm -rf "$root"/{boot,var} "$root"/usr/lib/modules/*/{vmlinuz,System.map} "$cache/$name" "$apt"
+	rm -rf "${root:?}"/{boot,var} "${root:?}"/usr/lib/modules/*/{vmlinuz,System.map} "${cache:?}/$name" "$apt"
 	echo $layout > "$dir/layout"
 	chmod 755 "$dir"
 	mv -T "$dir" "$cache/$name"

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: MIT
+# Tests in virtual machines: tests/vm/README.md. They are not quick, run beside at most one other
+# (a guest of one core each; `wide` ones use two), and have the label vm, which scripts/test runs as
+# a stage of its own. TIMEOUTs are for a slow, busy machine.
+function(infuse_vm_test name file timeout)
+  add_test(NAME ${name} COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/vm/${file}.sh ${ARGN})
+  infuse_test_properties(${name} "vm" ${timeout})
+  set_tests_properties(${name} PROPERTIES
+    ENVIRONMENT "INFUSE_BUILD=${CMAKE_BINARY_DIR};INFUSE_SOURCE=${CMAKE_SOURCE_DIR};INFUSE_SANITIZE=${INFUSE_SANITIZE}")
+endfunction()
+
+if(NOT INFUSE_SANITIZE)
+  infuse_vm_test(vm-a-guest-hands-over-its-status a-guest-hands-over-its-status 900)
+  infuse_vm_test(vm-two-guests-share-a-wire two-guests-share-a-wire 600 6.12)
+  set_tests_properties(vm-two-guests-share-a-wire PROPERTIES PROCESSORS 2)
+endif()
