@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Batches in, messages out; see core.h. A batch is taken apart into runs of pages (cut at the
- * borders of slabs and around pages of zeros), and the runs of each donor are put together again
- * into as few vectored messages as its limits allow.
+ * borders of slabs and around pages of zeros), and what is to be sent of them to each donor is put
+ * together again into as few vectored messages as its limits allow.
  */
 #include "pagestore/core.h"
 #include "common/error.h"
@@ -13,78 +13,103 @@
 #include <errno.h>
 #include <string.h>
 
-enum { MSG_FREE, MSG_QUEUED, MSG_SENT };
-enum { BATCH_RUNS = 1, BATCH_DONE };
-
-struct core_run {
-	struct tp_seg seg;
-	uint64_t page;
-	uint8_t donor;
-};
-
-#define COUNT(c, field, n)                                                                         \
-	__atomic_store_n(&(c)->count.field, (c)->count.field + (n), __ATOMIC_RELAXED)
+#define PROBE_TAG(c, donor) ((uint64_t)(c)->depth * (c)->per_slot + 1 + (donor))
 
 static unsigned char zero_page[PS_PAGE_SIZE];
 
 /* Where a slot's messages and segments begin. */
-static size_t slot_base(unsigned slot)
+static size_t slot_base(const struct core *c, unsigned slot)
 {
-	return (size_t)(slot - 1) * PS_BATCH_PAGES;
+	return (size_t)(slot - 1) * c->per_slot;
 }
 
 /* --- memory --- */
 
-int core_open(struct core *c, struct map *map, const struct core_limits *limits, unsigned donors,
-	      unsigned depth, uint64_t deadline_ns)
+static void take_limits(struct core *c, unsigned donor, const struct core_limits *l)
 {
-	size_t n = (size_t)depth * PS_BATCH_PAGES;
+	c->donor[donor].limits = *l;
+	if (l->max_pages < c->max_run)
+		c->max_run = l->max_pages;
+}
 
-	assert(donors >= 1 && donors <= PS_MAX_DONORS && depth >= 1 && depth < UINT16_MAX);
-	*c = (struct core){
-		.map = map, .donors = donors, .depth = depth, .deadline_ns = deadline_ns};
+static size_t sealed_bytes(const struct core *c)
+{
+	return ((size_t)c->depth * PS_BATCH_PAGES + 1) * PS_PAGE_SIZE;
+}
+
+int core_open(struct core *c, const struct core_options *o)
+{
+	const struct map *m = o->map;
+	size_t n;
+	int r;
+
+	assert(o->donors >= 1 && o->donors <= PS_MAX_DONORS && o->depth >= 1 &&
+	       o->depth < UINT16_MAX);
+	*c = (struct core){.map = o->map,
+			   .donors = o->donors,
+			   .depth = o->depth,
+			   .deadline_ns = o->deadline_ns,
+			   .suspect_ns = o->suspect_ns,
+			   .redundant = m->members > m->need,
+			   .era = UINT64_MAX,
+			   .max_run = m->parts ? 1 : PS_BATCH_PAGES};
+	/* Each member is read from and rewritten once, or written to once and told; and again. */
+	c->per_slot = PS_BATCH_PAGES * (2 * m->members + 2);
+	n = (size_t)c->depth * c->per_slot;
 	c->zeros = ps_hash(zero_page);
-	c->slot = mem_map((depth + 1) * sizeof *c->slot);
+	c->slot = mem_map((c->depth + 1) * sizeof *c->slot);
 	c->msg = mem_map(n * sizeof *c->msg);
 	c->seg = mem_map(n * sizeof *c->seg);
-	c->page = mem_map(n * sizeof *c->page);
-	c->run = mem_map(PS_BATCH_PAGES * sizeof *c->run);
-	if (map->seal)
-		c->sealed = mem_map(n * PS_PAGE_SIZE);
-	if ((map->seal && !c->sealed) || !c->slot || !c->msg || !c->seg || !c->page || !c->run) {
+	c->ref = mem_map(n * sizeof *c->ref);
+	c->run = mem_map((size_t)c->depth * CORE_RUNS * sizeof *c->run);
+	c->piece = mem_map(c->per_slot * sizeof *c->piece);
+	if (m->seal)
+		c->sealed = mem_map(sealed_bytes(c));
+	r = c->slot && (c->sealed || !m->seal) && c->msg && c->seg && c->ref && c->run && c->piece ? code_open(c) : -ENOMEM;
+	if (r) {
 		core_close(c);
-		return err_fail(-ENOMEM, "no memory for %u batches in flight", depth);
+		return err_fail(-ENOMEM, "no memory for %u batches in flight", o->depth);
 	}
-	for (unsigned i = 0; i < donors; i++)
-		c->donor[i].limits = limits[i];
+	for (unsigned i = 0; i < o->donors; i++)
+		take_limits(c, i, &o->limits[i]);
 	core_reset(c);
 	return 0;
 }
 
 void core_close(struct core *c)
 {
-	size_t n = (size_t)c->depth * PS_BATCH_PAGES;
+	size_t n = (size_t)c->depth * c->per_slot;
 
+	code_close(c);
 	mem_unmap(c->slot, (c->depth + 1) * sizeof *c->slot);
 	mem_unmap(c->msg, n * sizeof *c->msg);
 	mem_unmap(c->seg, n * sizeof *c->seg);
-	mem_unmap(c->page, n * sizeof *c->page);
-	mem_unmap(c->sealed, n * PS_PAGE_SIZE);
-	mem_unmap(c->run, PS_BATCH_PAGES * sizeof *c->run);
+	mem_unmap(c->ref, n * sizeof *c->ref);
+	mem_unmap(c->run, (size_t)c->depth * CORE_RUNS * sizeof *c->run);
+	if (c->sealed)
+		mem_unmap(c->sealed, sealed_bytes(c));
+	mem_unmap(c->piece, c->per_slot * sizeof *c->piece);
 	*c = (struct core){0};
 }
 
 void core_reset(struct core *c)
 {
 	c->inflight = 0;
-	c->queued = c->busy = c->cut = 0;
+	c->queued = c->busy = c->cut = c->cancel = c->ending = 0;
+	c->era = UINT64_MAX;
 	c->done_first = c->done_last = NULL;
-	for (unsigned i = 0; i < c->donors; i++)
-		c->donor[i].sent = c->donor[i].head = c->donor[i].tail = 0;
+	c->pieces = 0;
+	for (unsigned i = 0; i < c->donors; i++) {
+		struct core_donor *d = &c->donor[i];
+
+		d->sent = d->head = d->tail = d->sent_first = d->sent_last = 0;
+		d->probe = PROBE_NONE;
+		d->slow = false;
+	}
 	c->slot[0] = (struct core_slot){0};
 	for (unsigned i = 1; i <= c->depth; i++) {
 		for (unsigned k = 0; c->slot[i].batch && k < c->slot[i].msgs; k++)
-			c->msg[slot_base(i) + k].state = MSG_FREE;
+			c->msg[slot_base(c, i) + k].state = MSG_FREE;
 		c->slot[i] = (struct core_slot){.next = (uint16_t)(i < c->depth ? i + 1 : 0)};
 	}
 	c->free = 1;
@@ -92,53 +117,112 @@ void core_reset(struct core *c)
 
 /* --- messages: their tag is their index and one --- */
 
-static struct core_msg *msg_of(struct core *c, uint64_t tag)
+static void list_add(struct core *c, uint32_t *first, uint32_t *last, struct core_msg *m)
 {
-	return &c->msg[tag - 1];
-}
-
-static void msg_queue(struct core *c, struct core_msg *m)
-{
-	struct core_donor *d = &c->donor[m->donor];
 	uint32_t tag = (uint32_t)m->op.tag;
 
-	m->state = MSG_QUEUED;
 	m->next = 0;
-	if (d->tail)
-		msg_of(c, d->tail)->next = tag;
+	m->prev = *last;
+	if (*last)
+		core_msg_of(c, *last)->next = tag;
 	else
-		d->head = tag;
-	d->tail = tag;
+		*first = tag;
+	*last = tag;
+}
+
+static void list_remove(struct core *c, uint32_t *first, uint32_t *last, struct core_msg *m)
+{
+	if (m->prev)
+		core_msg_of(c, m->prev)->next = m->next;
+	else
+		*first = m->next;
+	if (m->next)
+		core_msg_of(c, m->next)->prev = m->prev;
+	else
+		*last = m->prev;
+}
+
+static void msg_flags(struct core *c, unsigned donor)
+{
+	const struct core_donor *d = &c->donor[donor];
+	uint64_t bit = 1ull << donor;
+
+	c->queued = d->head || d->probe == PROBE_QUEUED ? c->queued | bit : c->queued & ~bit;
+	c->busy = d->sent || d->head || d->probe ? c->busy | bit : c->busy & ~bit;
+}
+
+void core_msg_queue(struct core *c, struct core_msg *m)
+{
+	struct core_donor *d = &c->donor[m->donor];
+
+	m->state = MSG_QUEUED;
+	m->since_ns = c->now_ns;
+	list_add(c, &d->head, &d->tail, m);
 	c->queued |= 1ull << m->donor;
 	c->busy |= 1ull << m->donor;
 }
 
+void core_queue_probe(struct core *c, unsigned donor)
+{
+	struct core_donor *d = &c->donor[donor];
+
+	if (d->probe || d->dead)
+		return;
+	d->ping = (struct tp_op){.kind = TP_PING, .tag = PROBE_TAG(c, donor)};
+	d->probe = PROBE_QUEUED;
+	d->probe_ns = c->now_ns;
+	msg_flags(c, donor);
+}
+
 struct tp_op *core_next(struct core *c, unsigned donor)
 {
-	uint32_t tag = c->donor[donor].head;
+	struct core_donor *d = &c->donor[donor];
 
-	return tag ? &msg_of(c, tag)->op : NULL;
+	if (d->probe == PROBE_QUEUED)
+		return &d->ping;
+	return d->head ? &core_msg_of(c, d->head)->op : NULL;
 }
 
 void core_sent(struct core *c, unsigned donor)
 {
 	struct core_donor *d = &c->donor[donor];
-	struct core_msg *m = msg_of(c, d->head);
+	struct core_msg *m;
 
-	assert(d->head && m->state == MSG_QUEUED);
-	m->state = MSG_SENT;
-	d->sent++;
-	d->head = m->next;
-	if (!d->head) {
-		d->tail = 0;
-		c->queued &= ~(1ull << donor);
+	if (d->probe == PROBE_QUEUED) {
+		d->probe = PROBE_SENT;
+		msg_flags(c, donor);
+		return;
 	}
+	assert(d->head);
+	m = core_msg_of(c, d->head);
+	assert(m->state == MSG_QUEUED);
+	list_remove(c, &d->head, &d->tail, m);
+	m->state = MSG_SENT;
+	m->since_ns = c->now_ns;
+	list_add(c, &d->sent_first, &d->sent_last, m);
+	d->sent++;
+	if (!d->head)
+		msg_flags(c, donor);
 	COUNT(c, messages, 1);
+}
+
+static void msg_unlink(struct core *c, struct core_msg *m)
+{
+	struct core_donor *d = &c->donor[m->donor];
+
+	if (m->state == MSG_QUEUED) {
+		list_remove(c, &d->head, &d->tail, m);
+	} else {
+		list_remove(c, &d->sent_first, &d->sent_last, m);
+		d->sent--;
+	}
+	m->state = MSG_FREE;
+	msg_flags(c, m->donor);
 }
 
 /* --- batches --- */
 
-static void batch_fail(struct core *c, struct ps_batch *b, int status, int donor, uint64_t page)
+void core_batch_fail(struct core *c, struct ps_batch *b, int status, int donor, uint64_t page)
 {
 	if (b->status)
 		return;
@@ -159,30 +243,58 @@ static void batch_done(struct core *c, struct ps_batch *b)
 	c->done_last = b;
 }
 
-static void slot_drop(struct core *c, unsigned i)
+static void era_update(struct core *c)
+{
+	uint64_t era = UINT64_MAX;
+
+	for (unsigned i = c->slot[0].next; i; i = c->slot[i].next)
+		if (c->slot[i].era < era)
+			era = c->slot[i].era;
+	__atomic_store_n(&c->era, era, __ATOMIC_RELEASE);
+}
+
+static void slot_unlist(struct core *c, unsigned i)
 {
 	struct core_slot *s = &c->slot[i];
 
 	c->slot[s->prev].next = s->next;
 	c->slot[s->next].prev = s->prev;
+}
+
+static void slot_enlist(struct core *c, unsigned i)
+{
+	struct core_slot *s = &c->slot[i];
+
+	s->next = 0;
+	s->prev = c->slot[0].prev;
+	c->slot[s->prev].next = (uint16_t)i;
+	c->slot[0].prev = (uint16_t)i;
+}
+
+static void slot_drop(struct core *c, unsigned i)
+{
+	struct core_slot *s = &c->slot[i];
+
+	slot_unlist(c, i);
 	s->batch = NULL;
 	s->next = c->free;
 	c->free = (uint16_t)i;
+	era_update(c);
 }
 
 static unsigned slot_take(struct core *c, struct ps_batch *b)
 {
 	unsigned i = c->free;
 	struct core_slot *s = &c->slot[i];
+	uint64_t era = __atomic_load_n(&c->map->era, __ATOMIC_ACQUIRE);
 
 	assert(i && !s->batch);
 	c->free = s->next;
-	s->batch = b;
-	s->msgs = 0;
-	s->next = 0;
-	s->prev = c->slot[0].prev;
-	c->slot[s->prev].next = (uint16_t)i;
-	c->slot[0].prev = (uint16_t)i;
+	/* Before any handle is looked at: whoever frees them sees it. */
+	if (!c->slot[0].next)
+		__atomic_store_n(&c->era, era, __ATOMIC_SEQ_CST);
+	*s = (struct core_slot){.batch = b, .era = era};
+	slot_enlist(c, i);
 	return i;
 }
 
@@ -205,8 +317,10 @@ unsigned core_reap(struct core *c, struct ps_batch **done, unsigned n)
 uint64_t core_due(const struct core *c)
 {
 	const struct ps_batch *first = c->slot[c->slot[0].next].batch;
+	uint64_t due = first ? first->deadline_ns : UINT64_MAX;
+	uint64_t suspect = c->redundant && c->busy ? suspect_due(c) : UINT64_MAX;
 
-	return first ? first->deadline_ns : UINT64_MAX;
+	return suspect < due ? suspect : due;
 }
 
 /* --- taking a batch apart --- */
@@ -215,8 +329,7 @@ static bool well_formed(const struct core *c, const struct ps_batch *b)
 {
 	uint64_t pages = 0;
 
-	if (b->vecs < 1 || b->vecs > PS_MAX_VECS || !b->vec ||
-	    (b->kind != PS_READ && b->kind != PS_WRITE))
+	if (b->vecs < 1 || b->vecs > PS_MAX_VECS || !b->vec)
 		return false;
 	for (unsigned i = 0; i < b->vecs; i++) {
 		const struct ps_vec *v = &b->vec[i];
@@ -238,168 +351,108 @@ static uint64_t hash_for(const struct core *c, const void *page, const uint64_t 
 	return have ? *given : ps_hash(page);
 }
 
-/* One page of a run: it joins the last one if it follows it. */
-static void add_page(struct core *c, const struct map_slab *slab, uint64_t page, void *buf)
+unsigned char *core_sealed(struct core *c, unsigned slot, uint32_t n)
 {
-	uint32_t in_slab = (uint32_t)(page & ((1ull << c->map->slab_shift) - 1));
-	struct core_run *r = c->runs ? &c->run[c->runs - 1] : NULL;
+	struct core_slot *s = &c->slot[slot];
 
-	if (r && in_slab && page == r->page + r->seg.pages &&
-	    buf == (unsigned char *)r->seg.buf + (size_t)r->seg.pages * PS_PAGE_SIZE) {
-		r->seg.pages++;
-		return;
-	}
-	assert(c->runs < PS_BATCH_PAGES);
-	c->run[c->runs++] = (struct core_run){
-		.seg = {.slab = slab->handle[0], .page = in_slab, .pages = 1, .buf = buf},
-		.page = page,
-		.donor = slab->donor[0],
-	};
+	if (s->sealed + n > PS_BATCH_PAGES)
+		return NULL;
+	s->sealed = (uint16_t)(s->sealed + n);
+	return c->sealed + ((size_t)slot * PS_BATCH_PAGES - PS_BATCH_PAGES + s->sealed - n) *
+				   PS_PAGE_SIZE;
 }
 
-static void take_read(struct core *c, struct ps_batch *b, const struct ps_vec *v, uint32_t i)
+/* What is known of the pages from now on; sealed they wait in the slot's memory, in this order. */
+static void store_hashes(struct core *c, unsigned slot, const struct ps_vec *v)
 {
-	uint64_t page = v->page + i, hash = map_hash(c->map, page);
-	const struct map_slab *slab = map_find(c->map, page);
-	void *buf = (unsigned char *)v->buf + (size_t)i * PS_PAGE_SIZE;
+	for (uint32_t i = 0; i < v->count; i++) {
+		const unsigned char *p = (unsigned char *)v->buf + (size_t)i * PS_PAGE_SIZE;
+		uint64_t hash;
 
-	if (!slab) {
-		batch_fail(c, b, -ENXIO, -1, page);
+		if (!(map_set(map_slab_of(c->map, v->page + i)) & SET_GRANTED))
+			continue;
+		hash = hash_for(c, p, v->hashes ? &v->hashes[i] : NULL);
+		if (c->map->seal && hash != HASH_ZEROS)
+			seal_page(c->map->seal, v->page + i, p, core_sealed(c, slot, 1));
+		map_set_hash(c->map, v->page + i, hash);
+	}
+}
+
+bool core_page_fits(const struct core *c, uint64_t page, const void *buf)
+{
+	if (!c->map->seal)
+		return ps_hash(buf) == map_hash(c->map, page);
+	return seal_check(c->map->seal, page, buf, c->sealed + sealed_bytes(c) - PS_PAGE_SIZE);
+}
+
+struct core_run *core_run_new(struct core *c, unsigned slot, uint64_t page, uint32_t pages,
+			      void *buf, unsigned state)
+{
+	struct core_slot *s = &c->slot[slot];
+	struct core_run *r;
+
+	if (s->runs == CORE_RUNS)
+		return NULL;
+	r = core_run_of(c, slot, s->runs++);
+	*r = (struct core_run){
+		.page = page, .pages = pages, .buf = buf, .wire = buf, .state = (uint8_t)state};
+	s->left++;
+	return r;
+}
+
+/* One page of a batch: it joins the last run if it follows it. */
+static void add_page(struct core *c, unsigned slot, unsigned state, uint64_t page, void *buf,
+		     void *wire)
+{
+	struct core_slot *s = &c->slot[slot];
+	struct core_run *r = s->runs ? core_run_of(c, slot, s->runs - 1u) : NULL;
+	bool begins = !(page & ((1ull << c->map->slab_shift) - 1));
+
+	if (r && !begins && r->pages < c->max_run && page == r->page + r->pages &&
+	    buf == r->buf + (size_t)r->pages * PS_PAGE_SIZE &&
+	    wire == r->wire + (size_t)r->pages * PS_PAGE_SIZE) {
+		r->pages++;
+		return;
+	}
+	r = core_run_new(c, slot, page, 1, buf, state);
+	r->wire = wire;
+}
+
+static void take_page(struct core *c, unsigned slot, struct ps_batch *b, uint64_t page, void *buf)
+{
+	const struct map_slab *s = map_slab_of(c->map, page);
+	uint64_t hash = map_hash(c->map, page);
+
+	if (!(map_set(s) & SET_GRANTED)) {
+		core_batch_fail(c, b, -ENXIO, -1, page);
+	} else if (!core_reads(b)) {
+		if (hash == HASH_ZEROS)
+			COUNT(c, zero_writes, 1);
+		else if (b->kind == PS_WRITE && c->map->seal)
+			add_page(c, slot, RUN_WRITE, page, buf, core_sealed(c, slot, 1));
+		else
+			add_page(c, slot, RUN_WRITE, page, buf, buf);
 	} else if (hash == HASH_ZEROS) {
 		memset(buf, 0, PS_PAGE_SIZE);
 		COUNT(c, zero_reads, 1);
-	} else if (hash == HASH_LOST || c->donor[slab->donor[0]].dead) {
-		batch_fail(c, b, -EIO, slab->donor[0], page);
+	} else if (hash == HASH_LOST) {
+		core_batch_fail(c, b, -EIO, s->donor[0], page);
 	} else {
-		add_page(c, slab, page, buf);
+		add_page(c, slot, RUN_READ, page, buf, buf);
 	}
 }
 
-/*
- * What goes to donors in place of the caller's page. It stays until the batch is done, in the memory of
- * the slot that the batch will have.
- */
-static void *sealed_page(struct core *c, uint64_t page, void *buf)
+static void slot_settle(struct core *c, unsigned slot);
+
+static int submit(struct core *c, struct ps_batch *b, unsigned place, uint64_t now_ns)
 {
-	unsigned char *to;
+	unsigned slot;
 
-	if (!c->map->seal)
-		return buf;
-	to = c->sealed + (slot_base(c->free) + c->sealed_used++) * PS_PAGE_SIZE;
-	seal_page(c->map->seal, page, buf, to);
-	return to;
-}
-
-static void take_write(struct core *c, struct ps_batch *b, const struct ps_vec *v, uint32_t i)
-{
-	uint64_t page = v->page + i, hash;
-	const struct map_slab *slab = map_find(c->map, page);
-	void *buf = (unsigned char *)v->buf + (size_t)i * PS_PAGE_SIZE;
-
-	if (!slab) {
-		batch_fail(c, b, -ENXIO, -1, page);
-		return;
-	}
-	hash = hash_for(c, buf, v->hashes ? &v->hashes[i] : NULL);
-	if (hash == HASH_ZEROS) {
-		COUNT(c, zero_writes, 1);
-	} else if (c->donor[slab->donor[0]].dead) {
-		batch_fail(c, b, -EIO, slab->donor[0], page);
-		hash = HASH_LOST;
-	} else {
-		add_page(c, slab, page, sealed_page(c, page, buf));
-	}
-	map_set_hash(c->map, page, hash);
-}
-
-/* --- putting messages together --- */
-
-struct packer {
-	struct core *c;
-	struct ps_batch *batch;
-	unsigned slot, segs; /* segments used of the slot's */
-	struct core_msg *msg;
-	uint32_t pages; /* in msg */
-};
-
-static struct core_msg *new_msg(struct packer *p, unsigned donor)
-{
-	struct core_slot *s = &p->c->slot[p->slot];
-	size_t base = slot_base(p->slot), i = base + s->msgs++;
-	struct core_msg *m = &p->c->msg[i];
-
-	assert(s->msgs <= PS_BATCH_PAGES);
-	*m = (struct core_msg){
-		.op = {.kind = p->batch->kind == PS_READ ? TP_READ : TP_WRITE,
-		       .tag = i + 1,
-		       .seg = &p->c->seg[base + p->segs]},
-		.page = &p->c->page[base + p->segs],
-		.slot = (uint16_t)p->slot,
-		.donor = (uint8_t)donor,
-	};
-	p->batch->pending++;
-	p->pages = 0;
-	return m;
-}
-
-static void flush_msg(struct packer *p)
-{
-	if (p->msg)
-		msg_queue(p->c, p->msg);
-	p->msg = NULL;
-}
-
-static void pack_run(struct packer *p, const struct core_run *r)
-{
-	const struct core_limits *l = &p->c->donor[r->donor].limits;
-	size_t base = slot_base(p->slot);
-
-	for (uint32_t at = 0; at < r->seg.pages;) {
-		uint32_t n = r->seg.pages - at;
-
-		if (p->msg && (p->pages == l->max_pages || p->msg->op.count == l->max_segs))
-			flush_msg(p);
-		if (!p->msg)
-			p->msg = new_msg(p, r->donor);
-		if (n > l->max_pages - p->pages)
-			n = l->max_pages - p->pages;
-		assert(p->segs < PS_BATCH_PAGES);
-		p->c->page[base + p->segs] = r->page + at;
-		p->c->seg[base + p->segs++] = (struct tp_seg){
-			.slab = r->seg.slab,
-			.page = r->seg.page + at,
-			.pages = n,
-			.buf = (unsigned char *)r->seg.buf + (size_t)at * PS_PAGE_SIZE,
-		};
-		p->msg->op.count++;
-		p->pages += n;
-		at += n;
-	}
-}
-
-static void pack(struct core *c, struct ps_batch *b)
-{
-	struct packer p = {.c = c, .batch = b, .slot = slot_take(c, b)};
-	uint64_t donors = 0;
-
-	for (unsigned i = 0; i < c->runs; i++)
-		donors |= 1ull << c->run[i].donor;
-	for (; donors; donors &= donors - 1) {
-		unsigned d = (unsigned)__builtin_ctzll(donors);
-
-		for (unsigned i = 0; i < c->runs; i++)
-			if (c->run[i].donor == d)
-				pack_run(&p, &c->run[i]);
-		flush_msg(&p);
-	}
-}
-
-int core_submit(struct core *c, struct ps_batch *b, uint64_t now_ns)
-{
 	if (!well_formed(c, b))
 		return -EINVAL;
 	if (c->inflight == c->depth)
 		return -EBUSY;
+	c->now_ns = now_ns;
 	b->status = 0;
 	b->donor = -1;
 	b->page = 0;
@@ -408,153 +461,378 @@ int core_submit(struct core *c, struct ps_batch *b, uint64_t now_ns)
 	b->state = BATCH_RUNS;
 	b->deadline_ns = now_ns + c->deadline_ns;
 	c->inflight++;
-	c->runs = 0;
-	c->sealed_used = 0;
 	COUNT(c, batches, 1);
+	slot = slot_take(c, b);
+	c->slot[slot].place = (uint16_t)place;
+	if (b->kind == PS_WRITE) {
+		for (unsigned i = 0; i < b->vecs; i++)
+			store_hashes(c, slot, &b->vec[i]);
+		c->slot[slot].sealed = 0; /* they are counted again as they are used */
+		/* Hashes before sets: docs/replication.md, 18. */
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	}
 	for (unsigned i = 0; i < b->vecs; i++)
 		for (uint32_t k = 0; k < b->vec[i].count; k++)
-			(b->kind == PS_READ ? take_read : take_write)(c, b, &b->vec[i], k);
-	if (c->runs)
-		pack(c, b);
-	else
-		batch_done(c, b);
+			take_page(c, slot, b, b->vec[i].page + k,
+				  (unsigned char *)b->vec[i].buf + (size_t)k * PS_PAGE_SIZE);
+	for (unsigned i = 0, n = c->slot[slot].runs; i < n; i++)
+		run_start(c, slot, i);
+	core_pack(c, slot);
+	slot_settle(c, slot);
 	return 0;
+}
+
+int core_submit(struct core *c, struct ps_batch *b, uint64_t now_ns)
+{
+	if (b->kind != PS_READ && b->kind != PS_WRITE)
+		return -EINVAL;
+	return submit(c, b, 0, now_ns);
+}
+
+int core_read_raw(struct core *c, struct ps_batch *b, uint64_t now_ns)
+{
+	b->kind = CORE_RAW;
+	return submit(c, b, 0, now_ns);
+}
+
+int core_fill(struct core *c, struct ps_batch *b, unsigned place, uint64_t now_ns)
+{
+	b->kind = CORE_FILL;
+	return submit(c, b, place, now_ns);
+}
+
+/* --- putting messages together --- */
+
+void core_piece_add(struct core *c, unsigned run, unsigned place, unsigned frag, unsigned donor,
+		    uint64_t handle, bool write)
+{
+	assert(c->pieces < c->per_slot);
+	c->piece[c->pieces++] = (struct core_piece){.handle = handle,
+						    .run = (uint16_t)run,
+						    .place = (uint8_t)place,
+						    .frag = (uint8_t)frag,
+						    .donor = (uint8_t)donor,
+						    .write = write};
+}
+
+struct core_msg *core_msg_new(struct core *c, unsigned slot, unsigned donor, enum tp_kind kind)
+{
+	struct core_slot *s = &c->slot[slot];
+	size_t base = slot_base(c, slot), i = base + s->msgs;
+	struct core_msg *m = &c->msg[i];
+
+	if (s->msgs == c->per_slot || s->segs == c->per_slot)
+		return NULL;
+	s->msgs++;
+	*m = (struct core_msg){
+		.op = {.kind = kind, .tag = i + 1, .seg = &c->seg[base + s->segs]},
+		.ref = &c->ref[base + s->segs],
+		.slot = (uint16_t)slot,
+		.donor = (uint8_t)donor,
+	};
+	s->batch->pending++;
+	return m;
+}
+
+/* Where a piece's bytes are, in its donor's slab and here. */
+static struct tp_seg piece_seg(struct core *c, unsigned slot, const struct core_piece *p)
+{
+	const struct core_run *r = core_run_of(c, slot, p->run);
+	uint32_t in_slab = (uint32_t)(r->page & ((1ull << c->map->slab_shift) - 1));
+	uint32_t sectors;
+
+	if (!c->map->parts)
+		return (struct tp_seg){p->handle, in_slab, r->pages, p->write ? r->wire : r->buf};
+	sectors = PS_PAGE_SIZE / WIRE_SECTOR / c->map->parts;
+	return (struct tp_seg){p->handle, in_slab * sectors, sectors,
+			       code_buf(c, slot, p->run, p->frag)};
+}
+
+/* All pieces of a donor and direction; returns how many found no room. */
+static unsigned pack_donor(struct core *c, unsigned slot, unsigned donor, bool write)
+{
+	static const enum tp_kind kinds[2][2] = {{TP_READ, TP_WRITE}, {TP_READ_PART, TP_WRITE_PART}};
+	const struct core_limits *l = &c->donor[donor].limits;
+	enum tp_kind kind = kinds[c->map->parts > 0][write];
+	uint32_t units = 0, most = l->max_pages * (PS_PAGE_SIZE / tp_unit(kind));
+	struct core_msg *m = NULL;
+	unsigned homeless = 0;
+
+	for (unsigned i = 0; i < c->pieces; i++) {
+		struct core_piece *p = &c->piece[i];
+		struct tp_seg seg;
+
+		if (p->donor != donor || p->write != write)
+			continue;
+		seg = piece_seg(c, slot, p);
+		if (m && (m->op.count == l->max_segs || units + seg.pages > most ||
+			  c->slot[slot].segs == c->per_slot)) {
+			core_msg_queue(c, m);
+			m = NULL;
+		}
+		if (!m) {
+			m = core_msg_new(c, slot, donor, kind);
+			units = 0;
+		}
+		if (!m) {
+			homeless++;
+			run_fail(c, slot, core_run_of(c, slot, p->run), -EIO, (int)donor);
+			continue;
+		}
+		m->op.seg[m->op.count] = seg;
+		m->ref[m->op.count++] = (struct core_ref){p->run, p->place, p->frag};
+		c->slot[slot].segs++;
+		units += seg.pages;
+		core_run_of(c, slot, p->run)->out++;
+	}
+	if (m)
+		core_msg_queue(c, m);
+	return homeless;
+}
+
+void core_pack(struct core *c, unsigned slot)
+{
+	uint64_t donors[2] = {0};
+
+	for (unsigned i = 0; i < c->pieces; i++)
+		donors[c->piece[i].write] |= 1ull << c->piece[i].donor;
+	for (unsigned write = 0; write < 2; write++)
+		for (uint64_t m = donors[write]; m; m &= m - 1)
+			pack_donor(c, slot, (unsigned)__builtin_ctzll(m), write);
+	c->pieces = 0;
 }
 
 /* --- answers --- */
 
-/* Is it what was written last? A sealed page is opened in place; its tag is its hash. */
-static bool page_good(const struct core *c, uint64_t page, void *buf)
+/* What is still under way for a batch that needs no more answers. */
+static void cancel_rest(struct core *c, unsigned slot)
 {
-	return c->map->seal ? seal_unseal(c->map->seal, page, buf)
-			    : ps_hash(buf) == map_hash(c->map, page);
-}
+	struct ps_batch *b = c->slot[slot].batch;
 
-/* Verifies what came, in place. */
-static void check_pages(struct core *c, const struct core_msg *m, struct ps_batch *b)
-{
-	for (uint32_t i = 0; i < m->op.count; i++) {
-		const struct tp_seg *s = &m->op.seg[i];
+	for (unsigned i = 0; i < c->slot[slot].msgs; i++) {
+		struct core_msg *m = &c->msg[slot_base(c, slot) + i];
 
-		for (uint32_t k = 0; k < s->pages; k++) {
-			unsigned char *p = (unsigned char *)s->buf + (size_t)k * PS_PAGE_SIZE;
-
-			if (page_good(c, m->page[i] + k, p))
-				continue;
-			COUNT(c, bad_hashes, 1);
-			batch_fail(c, b, -EBADMSG, m->donor, m->page[i] + k);
+		if (m->state == MSG_QUEUED) {
+			msg_unlink(c, m);
+			b->pending--;
+		} else if (m->state == MSG_SENT && tp_reads(m->op.kind)) {
+			m->state = MSG_CANCEL;
+			/* Part of it may have landed. (Late parities harm nobody.) */
+			for (uint32_t k = 0; k < m->op.count; k++)
+				if (!c->map->parts || m->ref[k].frag < c->map->parts)
+					c->slot[slot].hedged = true;
+			c->cancel |= 1ull << m->donor;
+			suspect_given_up(c, m->donor);
 		}
 	}
 }
 
-static uint64_t msg_pages(const struct core_msg *m)
+/* Is that all? Then the batch is done. */
+static void slot_settle(struct core *c, unsigned slot)
 {
-	uint64_t pages = 0;
+	struct core_slot *s = &c->slot[slot];
 
-	for (uint32_t i = 0; i < m->op.count; i++)
-		pages += m->op.seg[i].pages;
-	return pages;
+	while (!s->left) {
+		if (s->batch->pending)
+			cancel_rest(c, slot);
+		if (s->batch->pending)
+			return;
+		if (!s->hedged) {
+			struct ps_batch *b = s->batch;
+
+			slot_drop(c, slot);
+			batch_done(c, b);
+			return;
+		}
+		s->hedged = false;
+		for (unsigned i = 0, n = s->runs; i < n; i++)
+			run_recheck(c, slot, i);
+		core_pack(c, slot);
+	}
 }
 
-/* Nobody knows what the donor holds now: reads fail until the pages are written again. */
-static void poison(struct core *c, const struct core_msg *m)
+static void count_msg(struct core *c, const struct core_msg *m)
 {
+	uint64_t units = 0, bytes;
+
 	for (uint32_t i = 0; i < m->op.count; i++)
-		for (uint32_t k = 0; k < m->op.seg[i].pages; k++)
-			map_set_hash(c->map, m->page[i] + k, HASH_LOST);
+		units += m->op.seg[i].pages;
+	bytes = units * tp_unit(m->op.kind);
+	if (tp_reads(m->op.kind)) {
+		COUNT(c, bytes_in, bytes);
+		COUNT(c, pages_read, (bytes + PS_PAGE_SIZE - 1) / PS_PAGE_SIZE);
+	} else {
+		COUNT(c, bytes_out, bytes);
+		COUNT(c, pages_written, (bytes + PS_PAGE_SIZE - 1) / PS_PAGE_SIZE);
+	}
 }
 
+/* The message has its answer, or its donor's end. */
 static void msg_done(struct core *c, struct core_msg *m, int status)
 {
-	struct ps_batch *b = c->slot[m->slot].batch;
-	uint64_t pages = msg_pages(m);
+	unsigned slot = m->slot;
+	struct ps_batch *b = c->slot[slot].batch;
 
 	assert(b && b->pending);
-	if (status) {
-		batch_fail(c, b, status, m->donor, m->page[0]);
-		if (m->op.kind == TP_WRITE)
-			poison(c, m);
-	} else if (m->op.kind == TP_READ) {
-		check_pages(c, m, b);
-		COUNT(c, pages_read, pages);
-		COUNT(c, bytes_in, pages * PS_PAGE_SIZE);
+	msg_unlink(c, m);
+	if (m->op.kind == TP_GENERATION) {
+		run_told(c, slot, m->ref, m, status);
 	} else {
-		COUNT(c, pages_written, pages);
-		COUNT(c, bytes_out, pages * PS_PAGE_SIZE);
+		if (!status)
+			count_msg(c, m);
+		for (uint32_t i = 0; i < m->op.count; i++)
+			run_answer(c, slot, &m->ref[i], m->donor, m->op.seg[i].slab, status);
 	}
-	m->state = MSG_FREE;
-	if (!--b->pending) {
-		slot_drop(c, m->slot);
-		batch_done(c, b);
-	}
+	core_pack(c, slot);
+	b->pending--;
+	slot_settle(c, slot);
 }
 
 int core_answer(struct core *c, unsigned donor, const struct tp_done *done)
 {
-	struct core_donor *d = &c->donor[donor];
 	struct core_msg *m;
 
-	if (!done->tag || done->tag > (uint64_t)c->depth * PS_BATCH_PAGES)
+	if (done->tag == PROBE_TAG(c, donor) && c->donor[donor].probe == PROBE_SENT) {
+		c->donor[donor].probe = PROBE_NONE;
+		msg_flags(c, donor);
+		suspect_probe_answer(c, donor);
+		return 0;
+	}
+	if (!done->tag || done->tag > (uint64_t)c->depth * c->per_slot)
 		return -EPROTO;
-	m = msg_of(c, done->tag);
-	if (m->state != MSG_SENT || m->donor != donor)
+	m = core_msg_of(c, done->tag);
+	if ((m->state != MSG_SENT && m->state != MSG_KEEP && m->state != MSG_CANCEL) ||
+	    m->donor != donor)
 		return -EPROTO;
-	d->sent--;
-	if (!d->sent && !d->head)
-		c->busy &= ~(1ull << donor);
+	if (c->redundant)
+		suspect_answer(c, m, done->status);
 	msg_done(c, m, done->status ? -EIO : 0);
 	return 0;
 }
 
+struct tp_op *core_next_cancel(struct core *c, unsigned donor)
+{
+	for (uint32_t tag = c->donor[donor].sent_first; tag; tag = core_msg_of(c, tag)->next)
+		if (core_msg_of(c, tag)->state == MSG_CANCEL)
+			return &core_msg_of(c, tag)->op;
+	c->cancel &= ~(1ull << donor);
+	return NULL;
+}
+
+void core_cancelled(struct core *c, struct tp_op *op, bool worked)
+{
+	struct core_msg *m = core_msg_of(c, op->tag);
+	unsigned slot = m->slot;
+
+	assert(m->state == MSG_CANCEL);
+	if (!worked) {
+		m->state = MSG_KEEP;
+		return;
+	}
+	msg_unlink(c, m);
+	c->slot[slot].batch->pending--;
+	slot_settle(c, slot);
+}
+
 /* --- ends --- */
 
-/* Ends each message that the donor hasn't answered: -ETIMEDOUT those of overdue batches. */
-static void end_messages(struct core *c, unsigned donor, uint64_t now_ns)
+void core_end_messages(struct core *c, unsigned donor, uint64_t now_ns)
 {
+	c->donor[donor].probe = PROBE_NONE;
+	c->ending |= 1ull << donor;
 	for (unsigned i = c->slot[0].next, next; i; i = next) {
-		struct ps_batch *b = c->slot[i].batch;
 		unsigned msgs = c->slot[i].msgs;
-		bool overdue = b->deadline_ns <= now_ns;
+		bool overdue = c->slot[i].batch->deadline_ns <= now_ns;
 
 		next = c->slot[i].next;
 		/* Ending the last one gives the slot back; msgs says when to stop. */
 		for (unsigned k = 0; k < msgs; k++) {
-			struct core_msg *m = &c->msg[slot_base(i) + k];
+			struct core_msg *m = &c->msg[slot_base(c, i) + k];
 
 			if (m->donor == donor && m->state != MSG_FREE)
 				msg_done(c, m, overdue ? -ETIMEDOUT : -EIO);
 		}
 	}
-	c->donor[donor].sent = c->donor[donor].head = c->donor[donor].tail = 0;
-	c->queued &= ~(1ull << donor);
-	c->busy &= ~(1ull << donor);
+	assert(!c->donor[donor].sent && !c->donor[donor].head);
+	c->ending &= ~(1ull << donor);
+	c->cancel &= ~(1ull << donor);
+	msg_flags(c, donor);
 }
 
 void core_closed(struct core *c, unsigned donor)
 {
 	c->donor[donor].dead = true;
 	c->cut &= ~(1ull << donor);
-	end_messages(c, donor, 0);
+	if (c->redundant)
+		__atomic_fetch_or(&c->map->gone, 1ull << donor, __ATOMIC_SEQ_CST);
+	core_end_messages(c, donor, 0);
+}
+
+void core_opened(struct core *c, unsigned donor, const struct core_limits *limits)
+{
+	struct core_donor *d = &c->donor[donor];
+
+	assert(!d->sent);
+	take_limits(c, donor, limits);
+	d->dead = d->slow = false;
+	d->mean_ns = d->high_ns = 0;
+	d->heard_ns = c->now_ns;
 }
 
 void core_forgive(struct core *c, uint64_t ns)
 {
 	for (unsigned i = c->slot[0].next; i; i = c->slot[i].next)
 		c->slot[i].batch->deadline_ns += ns;
+	for (uint64_t m = c->redundant ? c->busy : 0; m; m &= m - 1) {
+		struct core_donor *d = &c->donor[__builtin_ctzll(m)];
+
+		d->probe_ns += ns;
+		for (uint32_t tag = d->sent_first; tag; tag = core_msg_of(c, tag)->next)
+			core_msg_of(c, tag)->since_ns += ns;
+		for (uint32_t tag = d->head; tag; tag = core_msg_of(c, tag)->next)
+			core_msg_of(c, tag)->since_ns += ns;
+	}
+}
+
+/* The donors that a batch waits for. */
+static uint64_t waits_for(const struct core *c, unsigned slot)
+{
+	uint64_t mask = 0;
+
+	for (unsigned i = 0; i < c->slot[slot].msgs; i++) {
+		const struct core_msg *m = &c->msg[slot_base(c, slot) + i];
+
+		if (m->state != MSG_FREE)
+			mask |= 1ull << m->donor;
+	}
+	return mask;
 }
 
 void core_tick(struct core *c, uint64_t now_ns)
 {
 	unsigned i;
 
+	c->now_ns = now_ns;
 	while ((i = c->slot[0].next) && c->slot[i].batch->deadline_ns <= now_ns) {
-		const struct core_msg *m = &c->msg[slot_base(i)];
+		struct ps_batch *b = c->slot[i].batch;
 
 		COUNT(c, timeouts, 1);
-		while (m->state == MSG_FREE)
-			m++;
-		c->donor[m->donor].dead = true;
-		c->cut |= 1ull << m->donor;
-		end_messages(c, m->donor, now_ns);
+		for (uint64_t m = waits_for(c, i); m; m &= m - 1) {
+			unsigned d = (unsigned)__builtin_ctzll(m);
+
+			c->donor[d].dead = true;
+			c->cut |= 1ull << d;
+			if (c->redundant)
+				__atomic_fetch_or(&c->map->gone, 1ull << d, __ATOMIC_SEQ_CST);
+			core_end_messages(c, d, now_ns);
+		}
+		if (c->slot[i].batch != b)
+			continue;
+		/* Other members are to answer now. */
+		b->deadline_ns = now_ns + c->deadline_ns;
+		slot_unlist(c, i);
+		slot_enlist(c, i);
 	}
+	if (c->redundant)
+		suspect_tick(c);
 }

@@ -2,6 +2,10 @@
 /* Placement of slabs on donors; see placement.h. */
 #include "pagestore/placement.h"
 
+#include <string.h>
+
+#define MAX_DONORS 65u
+
 static uint64_t next_random(uint64_t *x)
 {
 	*x ^= *x << 13;
@@ -10,49 +14,108 @@ static uint64_t next_random(uint64_t *x)
 	return *x;
 }
 
-/* The k-th donor that has room. */
-static unsigned kth(const struct place_donor *donor, uint64_t k)
+/* The k-th donor of a mask. */
+static unsigned kth(uint64_t mask, uint64_t k)
 {
-	unsigned i = 0;
-
-	while (!donor[i].free || k--)
-		i++;
-	return i;
+	while (k--)
+		mask &= mask - 1;
+	return (unsigned)__builtin_ctzll(mask);
 }
 
-static unsigned pick(const struct place_donor *donor, unsigned donors, uint64_t *rng)
+static unsigned fullest(const struct place_donor *donor, uint64_t mask)
 {
-	unsigned fresh = donors, open = 0, a, b;
+	unsigned most = (unsigned)__builtin_ctzll(mask);
+
+	for (; mask; mask &= mask - 1)
+		if (donor[__builtin_ctzll(mask)].free > donor[most].free)
+			most = (unsigned)__builtin_ctzll(mask);
+	return most;
+}
+
+/* The donors that are left when the worse kinds of them are taken out, as long as any are. */
+static uint64_t prefer(const struct place_donor *donor, unsigned donors, uint64_t mask,
+		       uint64_t domains)
+{
+	uint64_t first = 0, apart = 0;
 
 	for (unsigned i = 0; i < donors; i++) {
-		if (!donor[i].free)
+		if (!(mask >> i & 1))
 			continue;
-		open++;
-		if (!donor[i].used && (fresh == donors || donor[i].free > donor[fresh].free))
-			fresh = i;
+		if (!donor[i].last)
+			first |= 1ull << i;
 	}
-	if (fresh < donors)
-		return fresh;
-	a = kth(donor, next_random(rng) % open);
-	b = kth(donor, next_random(rng) % open);
-	return donor[b].free > donor[a].free ? b : a;
+	mask = first ? first : mask;
+	for (unsigned i = 0; i < donors; i++)
+		if (mask >> i & 1 && !(domains >> donor[i].domain & 1))
+			apart |= 1ull << i;
+	return apart ? apart : mask;
 }
 
-bool place_slabs(struct place_donor *donor, unsigned donors, uint64_t count, uint64_t *rng,
-		 uint8_t *plan)
+int place_one(const struct place_donor *donor, unsigned donors, uint64_t taken, uint64_t domains,
+	      uint64_t *rng)
 {
+	uint64_t mask = 0, fresh = 0;
+	unsigned n, a, b;
+
+	for (unsigned i = 0; i < donors; i++)
+		if (donor[i].free && !(taken >> i & 1))
+			mask |= 1ull << i;
+	if (!mask)
+		return -1;
+	mask = prefer(donor, donors, mask, domains);
+	for (unsigned i = 0; i < donors; i++)
+		if (mask >> i & 1 && !donor[i].used)
+			fresh |= 1ull << i;
+	if (fresh)
+		return (int)fullest(donor, fresh);
+	if (!rng)
+		return (int)fullest(donor, mask);
+	n = (unsigned)__builtin_popcountll(mask);
+	a = kth(mask, next_random(rng) % n);
+	b = kth(mask, next_random(rng) % n);
+	return (int)(donor[b].free > donor[a].free ? b : a);
+}
+
+/* rng NULL: always where most is free, which fits whenever anything does. */
+static bool plan_all(struct place_donor *donor, unsigned donors, uint64_t count, unsigned members,
+		     uint64_t *rng, uint8_t *plan)
+{
+	for (uint64_t i = 0; i < count; i++) {
+		uint64_t taken = 0, domains = 0;
+
+		for (unsigned k = 0; k < members; k++) {
+			int d = place_one(donor, donors, taken, domains, rng);
+
+			if (d < 0)
+				return false;
+			donor[d].free--;
+			donor[d].used = true;
+			taken |= 1ull << d;
+			domains |= 1ull << donor[d].domain;
+			plan[i * members + k] = (uint8_t)d;
+		}
+	}
+	return true;
+}
+
+bool place_slabs(struct place_donor *donor, unsigned donors, uint64_t count, unsigned members,
+		 uint64_t *rng, uint8_t *plan)
+{
+	struct place_donor before[MAX_DONORS];
 	uint64_t room = 0;
 
 	for (unsigned i = 0; i < donors; i++)
-		room += donor[i].free;
-	if (room < count)
+		room += donor[i].free < count ? donor[i].free : count;
+	if (room < count * members)
 		return false;
-	for (uint64_t i = 0; i < count; i++) {
-		unsigned d = pick(donor, donors, rng);
-
-		donor[d].free--;
-		donor[d].used = true;
-		plan[i] = (uint8_t)d;
-	}
-	return true;
+	memcpy(before, donor, donors * sizeof *donor);
+	if (plan_all(donor, donors, count, members, rng, plan))
+		return true;
+	memcpy(donor, before, donors * sizeof *donor);
+	for (unsigned i = 0; i < donors; i++)
+		donor[i].used = true;
+	if (plan_all(donor, donors, count, members, NULL, plan))
+		return true;
+	memcpy(donor, before, donors * sizeof *donor);
+	return false;
 }

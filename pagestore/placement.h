@@ -3,7 +3,8 @@
  * Which donors take new slabs: a pure function from what is known of the donors to a plan. Donors
  * that the volume doesn't use yet come first (its bandwidth grows with them), then the better of
  * two picked at random by free memory (Mitzenmacher's two choices: nearly as even as looking at
- * all, and borrowers that decide at the same moment don't all run to the same donor).
+ * all, and borrowers that decide at the same moment don't all run to the same donor). The members of
+ * one slab go to different donors, and to different failure domains where there are enough.
  */
 #ifndef PAGESTORE_PLACEMENT_H
 #define PAGESTORE_PLACEMENT_H
@@ -12,15 +13,25 @@
 #include <stdint.h>
 
 struct place_donor {
-	uint64_t free; /* slabs; falls as the plan takes them */
-	bool used;     /* holds slabs of this volume; set as the plan uses it */
+	uint64_t free;   /* slabs; falls as the plan takes them */
+	bool used;       /* holds slabs of this volume; set as the plan uses it */
+	bool last;       /* taken only where no others are left: the spill file */
+	unsigned domain; /* donors with the same number fail together */
 };
 
 /*
- * plan[i] becomes the donor of slab i. False, and nothing is planned, when the donors have not
- * room for count slabs. rng: state of the generator, not 0; moved on.
+ * plan[i * members + j] becomes the donor of slab i's member j. False, and nothing is planned, when
+ * the donors have not room for count slabs on different ones. rng: state of the generator, not 0;
+ * moved on.
  */
-bool place_slabs(struct place_donor *donor, unsigned donors, uint64_t count, uint64_t *rng,
-		 uint8_t *plan);
+bool place_slabs(struct place_donor *donor, unsigned donors, uint64_t count, unsigned members,
+		 uint64_t *rng, uint8_t *plan);
+
+/*
+ * One more donor for a slab whose other members are on the donors in `taken` (a bit each) and
+ * have the domains in `domains` (a bit each). -1: there is none. Donors in `taken` are never picked.
+ */
+int place_one(const struct place_donor *donor, unsigned donors, uint64_t taken, uint64_t domains,
+	      uint64_t *rng);
 
 #endif

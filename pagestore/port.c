@@ -3,8 +3,8 @@
  * A port: drives one core with real transports. It hands the core's messages to the donors'
  * connections, brings the answers back and closes what the core cuts off. One thread at a time.
  *
- * A connection that was closed stays closed for this port: opening blocks, and a donor that has
- * restarted has lost the slabs anyway.
+ * A port opens no connections, for that blocks: one that was closed stays closed until the
+ * maintenance offers a new one.
  */
 #include "common/clock.h"
 #include "common/sys.h"
@@ -14,6 +14,46 @@
 
 #define POLL_CHUNK 32
 #define LOOK_NS    (100 * NSEC_PER_MSEC) /* idle connections are polled this often */
+
+/* The donor was lost and is back: the maintenance has opened a new connection. */
+static bool take_offer(struct ps_port *p, unsigned d)
+{
+	struct tp_conn *c = __atomic_exchange_n(&p->offer[d], NULL, __ATOMIC_ACQ_REL);
+
+	if (!c)
+		return false;
+	if (p->live >> d & 1) {
+		p->conn[d]->t->close(p->conn[d]);
+		p->core.donor[d].dead = true;
+		core_end_messages(&p->core, d, 0);
+	}
+	__atomic_store_n(&p->retired[d], p->conn[d], __ATOMIC_RELEASE);
+	p->conn[d] = c;
+	p->live |= 1ull << d;
+	__atomic_fetch_and(&p->core.offered, ~(1ull << d), __ATOMIC_SEQ_CST);
+	core_opened(&p->core, d, &p->offer_limits[d]);
+	return true;
+}
+
+static void take_offers(struct ps_port *p)
+{
+	for (uint64_t m = __atomic_load_n(&p->core.offered, __ATOMIC_ACQUIRE); m; m &= m - 1)
+		take_offer(p, (unsigned)__builtin_ctzll(m));
+}
+
+/* Reads whose answers nobody needs any more. */
+static void cancel(struct ps_port *p)
+{
+	struct tp_op *op;
+
+	for (uint64_t m = p->core.cancel; m; m &= m - 1) {
+		unsigned d = (unsigned)__builtin_ctzll(m);
+		struct tp_conn *c = p->conn[d];
+
+		while ((op = core_next_cancel(&p->core, d)))
+			core_cancelled(&p->core, op, c->t->cancel && !c->t->cancel(c, op));
+	}
+}
 
 static void end_conn(struct ps_port *p, unsigned d, int error)
 {
@@ -29,9 +69,14 @@ static void push(struct ps_port *p, uint64_t now_ns)
 {
 	for (uint64_t m = p->core.queued; m; m &= m - 1) {
 		unsigned d = (unsigned)__builtin_ctzll(m);
-		struct tp_conn *c = p->conn[d];
+		struct tp_conn *c;
 		struct tp_op *op;
 
+		if (!(p->live >> d & 1) && !take_offer(p, d)) {
+			end_conn(p, d, -ENOTCONN);
+			continue;
+		}
+		c = p->conn[d];
 		while ((op = core_next(&p->core, d))) {
 			int r = c->t->submit(c, op, now_ns);
 
@@ -78,6 +123,8 @@ int ps_submit(struct ps_port *p, struct ps_batch *b, uint64_t now_ns)
 	int r;
 
 	forgive(p, now_ns);
+	if (__atomic_load_n(&p->core.offered, __ATOMIC_RELAXED))
+		take_offers(p);
 	r = core_submit(&p->core, b, now_ns);
 	if (r)
 		return r;
@@ -91,6 +138,10 @@ unsigned ps_poll(struct ps_port *p, uint64_t now_ns, struct ps_batch **done, uns
 	uint64_t mask = p->core.busy;
 
 	forgive(p, now_ns);
+	core_time(&p->core, now_ns);
+	if (__atomic_load_n(&p->core.offered, __ATOMIC_RELAXED))
+		take_offers(p);
+
 	if (now_ns - p->looked_ns >= LOOK_NS) {
 		p->looked_ns = now_ns;
 		mask = p->live;
@@ -101,6 +152,11 @@ unsigned ps_poll(struct ps_port *p, uint64_t now_ns, struct ps_batch **done, uns
 	core_tick(&p->core, now_ns);
 	for (uint64_t cut = core_cut(&p->core); cut; cut &= cut - 1)
 		end_conn(p, (unsigned)__builtin_ctzll(cut), -ETIMEDOUT);
+	if (p->core.cancel)
+		cancel(p);
+	/* What failed there is sent elsewhere. */
+	if (p->core.queued)
+		push(p, now_ns);
 	return core_reap(&p->core, done, n);
 }
 

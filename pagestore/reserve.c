@@ -11,50 +11,77 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define ATTEMPTS 3
 
+/* At a donor. */
 static uint64_t slab_bytes(const struct ps_volume *v)
 {
-	return (uint64_t)PS_PAGE_SIZE << v->map.slab_shift;
+	return (uint64_t)PS_PAGE_SIZE * le32toh(v->donor[0].hello.welcome.slab_pages);
 }
 
+/* No room on enough different donors. */
 static int no_room(const struct ps_volume *v, uint64_t slabs)
 {
+	unsigned members = v->map.members, open = 0;
+	char copies[48] = "";
 	uint64_t free = 0, total = 0;
 	char a[32], b[32], c[32];
 
 	for (unsigned d = 0; d < v->donors; d++) {
 		if (v->donor[d].dead)
 			continue;
+		open += v->donor[d].stat.slabs_free != 0;
 		free += le64toh(v->donor[d].stat.slabs_free);
 		total += le64toh(v->donor[d].stat.slabs_total);
 	}
-	return err_fail(-ENOSPC, "donors have %s free of %s; %s asked",
+	if (members > 1)
+		snprintf(copies, sizeof copies, " on each of %u donors (%u have room)", members,
+			 open);
+	return err_fail(-ENOSPC, "donors have %s free of %s; %s asked%s",
 			format_size(free * slab_bytes(v), a, sizeof a),
 			format_size(total * slab_bytes(v), b, sizeof b),
-			format_size(slabs * slab_bytes(v), c, sizeof c));
+			format_size(slabs * slab_bytes(v), c, sizeof c), copies);
 }
 
-/* lists.count and the plan for `need` slabs, or false. */
-static bool make_plan(struct ps_volume *v, uint64_t need)
+void volume_place_donors(const struct ps_volume *v, struct place_donor *ret)
 {
-	struct place_donor donor[PS_MAX_DONORS] = {0};
+	uint64_t not = map_gone(&v->map) | v->leaving;
 
 	for (unsigned d = 0; d < v->donors; d++) {
-		donor[d].free = v->donor[d].dead ? 0 : le64toh(v->donor[d].stat.slabs_free);
-		if (donor[d].free > UINT32_MAX) /* nobody has it; sums must not overflow */
-			donor[d].free = UINT32_MAX;
-		donor[d].used = v->donor[d].held > 0;
+		const struct donor *donor = &v->donor[d];
+
+		ret[d] = (struct place_donor){.used = donor->held > 0, .domain = donor->domain};
+		if (!donor->dead && !(not>> d & 1))
+			ret[d].free = le64toh(donor->stat.slabs_free);
+		if (ret[d].free > UINT32_MAX) /* nobody has it; sums must not overflow */
+			ret[d].free = UINT32_MAX;
 	}
-	if (!place_slabs(donor, v->donors, need, &v->rng, v->plan))
-		return false;
+}
+
+/*
+ * lists.count and the plan for `need` slabs; returns the members of each, or 0. While donors are
+ * lost, slabs that lack members are better than none: the maintenance adds them later.
+ */
+static unsigned make_plan(struct ps_volume *v, uint64_t need)
+{
+	struct place_donor donor[PS_MAX_DONORS];
+	unsigned n = v->map.members, least = map_gone(&v->map) ? v->map.need : n;
+
+	for (; n >= least; n--) {
+		volume_place_donors(v, donor);
+		if (place_slabs(donor, v->donors, need, n, &v->rng, v->plan))
+			break;
+	}
+	if (n < least)
+		return 0;
 	memset(v->lists.count, 0, sizeof v->lists.count);
-	for (uint64_t i = 0; i < need; i++)
+	for (uint64_t i = 0; i < need * n; i++)
 		v->lists.count[v->plan[i]]++;
 	lists_lay_out(&v->lists, v->donors);
-	return true;
+	return n;
 }
 
 /* Frees what was granted so far; lists.done says how much. */
@@ -90,43 +117,48 @@ static int grant(struct ps_volume *v)
 	return r;
 }
 
-static void publish(struct ps_volume *v, uint64_t first, uint64_t last)
+static void publish(struct ps_volume *v, uint64_t first, uint64_t last, unsigned members)
 {
-	uint64_t next[PS_MAX_DONORS], i = 0;
+	uint64_t next[PS_MAX_DONORS], i = 0, handle[MAP_MEMBERS];
 
 	memcpy(next, v->lists.first, sizeof next);
 	for (uint64_t slab = first; slab <= last; slab++) {
-		unsigned d;
+		const uint8_t *donor = &v->plan[i];
 
-		if (v->map.slab[slab].live)
+		if (map_granted(&v->map, slab))
 			continue;
-		d = v->plan[i++];
-		map_put(&v->map, slab, d, v->lists.slabs[next[d]++]);
-		v->donor[d].held++;
+		for (unsigned k = 0; k < members; k++) {
+			handle[k] = v->lists.slabs[next[donor[k]]++];
+			v->donor[donor[k]].held++;
+		}
+		map_put(&v->map, slab, members, donor, handle);
+		i += members;
 	}
 }
 
 static int reserve_slabs(struct ps_volume *v, uint64_t first, uint64_t last)
 {
+	unsigned members = 0;
 	uint64_t need = 0;
 	int r = 1;
 
 	for (uint64_t slab = first; slab <= last; slab++)
-		need += !v->map.slab[slab].live;
+		need += !map_granted(&v->map, slab);
 	if (!need)
 		return 0;
 	for (int i = 0; i < ATTEMPTS && r == 1; i++) {
 		r = control_stat(v);
 		if (r)
 			return r;
-		if (!make_plan(v, need))
+		members = make_plan(v, need);
+		if (!members)
 			return no_room(v, need);
 		r = grant(v);
 	}
 	if (r == 1)
 		return no_room(v, need);
 	if (!r)
-		publish(v, first, last);
+		publish(v, first, last, members);
 	return r;
 }
 
@@ -145,6 +177,14 @@ int ps_reserve(struct ps_volume *v, uint64_t first, uint64_t count)
 	return r;
 }
 
+/* A slab's places that have a handle: its members, and those that left the set but not their donor. */
+static void count_places(struct ps_volume *v, const struct map_slab *s)
+{
+	for (unsigned p = 0; p < MAP_MEMBERS; p++)
+		if (s->handle[p])
+			v->lists.count[s->donor[p]]++;
+}
+
 /* Takes the slabs that lie wholly in the range out of the map, into the lists. */
 static uint64_t collect(struct ps_volume *v, uint64_t first, uint64_t end)
 {
@@ -155,18 +195,23 @@ static uint64_t collect(struct ps_volume *v, uint64_t first, uint64_t end)
 
 	memset(l->count, 0, sizeof l->count);
 	for (uint64_t slab = from; slab < to; slab++)
-		if (v->map.slab[slab].live)
-			l->count[v->map.slab[slab].donor[0]]++;
+		if (map_granted(&v->map, slab))
+			count_places(v, &v->map.slab[slab]);
 	lists_lay_out(l, v->donors);
 	memcpy(next, l->first, sizeof next);
 	for (uint64_t slab = from; slab < to; slab++) {
-		const struct map_slab *s = &v->map.slab[slab];
+		struct map_slab *s = &v->map.slab[slab];
 
-		if (!s->live)
+		if (!map_granted(&v->map, slab))
 			continue;
-		l->slabs[next[s->donor[0]]++] = s->handle[0];
-		v->donor[s->donor[0]].held--;
 		map_take(&v->map, slab);
+		for (unsigned p = 0; p < MAP_MEMBERS; p++) {
+			if (!s->handle[p])
+				continue;
+			l->slabs[next[s->donor[p]]++] = s->handle[p];
+			v->donor[s->donor[p]].held--;
+			__atomic_store_n(&s->handle[p], 0, __ATOMIC_RELAXED);
+		}
 		taken++;
 	}
 	return taken;
@@ -197,6 +242,7 @@ void ps_discard(struct ps_volume *v, uint64_t first, uint64_t count)
 
 int ps_space(struct ps_volume *v, struct ps_space *ret)
 {
+	uint64_t pages = le32toh(v->donor[0].hello.welcome.slab_pages);
 	struct ps_space space = {0};
 	int r;
 
@@ -205,8 +251,8 @@ int ps_space(struct ps_volume *v, struct ps_space *ret)
 	for (unsigned d = 0; d < v->donors && !r; d++) {
 		if (v->donor[d].dead)
 			continue;
-		space.pages_total += le64toh(v->donor[d].stat.slabs_total) << v->map.slab_shift;
-		space.pages_free += le64toh(v->donor[d].stat.slabs_free) << v->map.slab_shift;
+		space.pages_total += le64toh(v->donor[d].stat.slabs_total) * pages;
+		space.pages_free += le64toh(v->donor[d].stat.slabs_free) * pages;
 	}
 	lock_give(&v->lock);
 	if (!r)

@@ -12,21 +12,74 @@
 #include <errno.h>
 #include <string.h>
 
-/* Every slab's handle into the lists. */
-static void list_all(struct ps_volume *v)
+/* Calls each() for every live member: its slab's number and place. */
+static void each_member(struct ps_volume *v, const struct map_slab *slab,
+			void (*each)(struct ps_volume *v, struct map_slab *s, unsigned place,
+				     uint64_t next[PS_MAX_DONORS]),
+			uint64_t next[PS_MAX_DONORS])
 {
-	struct slab_lists *l = &v->lists;
+	for (uint64_t i = 0; i < v->map.slabs; i++) {
+		struct map_slab *s = (struct map_slab *)(uintptr_t)&slab[i];
+
+		for (uint32_t m = set_live(s->set); m; m &= m - 1)
+			each(v, s, (unsigned)__builtin_ctz(m), next);
+	}
+}
+
+static void count_one(struct ps_volume *v, struct map_slab *s, unsigned place, uint64_t *next)
+{
+	(void)next;
+	v->lists.count[s->donor[place]]++;
+}
+
+static void list_one(struct ps_volume *v, struct map_slab *s, unsigned place, uint64_t *next)
+{
+	v->lists.slabs[next[s->donor[place]]++] = s->handle[place];
+}
+
+static void take_one(struct ps_volume *v, struct map_slab *s, unsigned place, uint64_t *next)
+{
+	s->handle[place] = v->lists.slabs[next[s->donor[place]]++];
+}
+
+/* Every live member's handle into the lists. */
+static void list_all(struct ps_volume *v, const struct map_slab *slab)
+{
 	uint64_t next[PS_MAX_DONORS];
 
-	memset(l->count, 0, sizeof l->count);
-	for (uint64_t i = 0; i < v->map.slabs; i++)
-		if (v->map.slab[i].live)
-			l->count[v->map.slab[i].donor[0]]++;
-	lists_lay_out(l, v->donors);
-	memcpy(next, l->first, sizeof next);
-	for (uint64_t i = 0; i < v->map.slabs; i++)
-		if (v->map.slab[i].live)
-			l->slabs[next[v->map.slab[i].donor[0]]++] = v->map.slab[i].handle[0];
+	memset(v->lists.count, 0, sizeof v->lists.count);
+	each_member(v, slab, count_one, NULL);
+	lists_lay_out(&v->lists, v->donors);
+	memcpy(next, v->lists.first, sizeof next);
+	each_member(v, slab, list_one, next);
+}
+
+/*
+ * The sets as they are, without what is being filled, and without those whose donors are gone as
+ * long as others have it. From here on the maintenance may change the map; the snapshot stays.
+ */
+static void copy_sets(struct ps_volume *v)
+{
+	uint64_t gone = map_gone(&v->map);
+
+	for (unsigned d = 0; d < v->donors; d++)
+		gone |= v->donor[d].dead ? 1ull << d : 0;
+	for (uint64_t i = 0; i < v->map.slabs; i++) {
+		struct map_slab *to = &v->clone[i];
+		uint64_t set = map_set(&v->map.slab[i]);
+
+		if (!set && !to->set)
+			continue;
+		*to = v->map.slab[i];
+		to->set = set & ~((uint64_t)MAP_PLACES << SET_FILL_SHIFT);
+		for (uint32_t m = set_live(set); m && v->map.members > v->map.need; m &= m - 1) {
+			unsigned p = (unsigned)__builtin_ctz(m);
+
+			if (gone >> to->donor[p] & 1 &&
+			    map_count(set_live(to->set)) > v->map.need)
+				to->set &= ~SET_LIVE(p);
+		}
+	}
 }
 
 /* What the donors hold for the snapshot's borrower is freed by its goodbye. */
@@ -65,17 +118,14 @@ int ps_snapshot(struct ps_volume *v)
 	volume_new_borrower(v->snapshot_borrower);
 	memcpy(clone.owner, v->snapshot_borrower, sizeof clone.owner);
 	memcpy(clone.name, v->name, sizeof clone.name);
-	list_all(v);
+	copy_sets(v);
+	list_all(v, v->clone);
 	r = control_lists(v, TP_CLONE, &clone);
 	if (r) {
 		control_told(v, r, "can't take a snapshot");
 		forsake(v);
-	}
-	for (uint64_t i = 0; i < v->map.slabs && !r; i++) {
-		unsigned d = v->map.slab[i].donor[0];
-
-		if (v->map.slab[i].live)
-			v->clone[i] = v->lists.slabs[v->lists.first[d]++];
+	} else {
+		each_member(v, v->clone, take_one, v->lists.first);
 	}
 	v->snapshot = !r;
 	lock_give(&v->lock);
@@ -105,6 +155,25 @@ static void forget_all(struct ps_volume *v, bool inherited)
 	}
 }
 
+/* The map is the snapshot's: what the parent's maintenance did since is not ours. */
+static void adopt_sets(struct ps_volume *v)
+{
+	for (uint64_t i = 0; i < v->map.slabs; i++) {
+		struct map_slab *s = &v->map.slab[i];
+		const struct map_slab *from = &v->clone[i];
+
+		if (!s->set && !from->set)
+			continue;
+		map_take(&v->map, i);
+		memcpy(s->donor, from->donor, sizeof s->donor);
+		memcpy(s->frag, from->frag, sizeof s->frag);
+		for (unsigned p = 0; p < MAP_MEMBERS; p++)
+			s->handle[p] = set_live(from->set) >> p & 1 ? from->handle[p] : 0;
+		if (from->set & SET_GRANTED)
+			map_restore(&v->map, i, set_live(from->set));
+	}
+}
+
 int ps_adopt(struct ps_volume *v, bool inherited)
 {
 	int r;
@@ -121,14 +190,12 @@ int ps_adopt(struct ps_volume *v, bool inherited)
 			return r;
 	}
 	v->transient = true; /* a forked child never comes back */
-	for (uint64_t i = 0; i < v->map.slabs; i++)
-		if (v->map.slab[i].live)
-			v->map.slab[i].handle[0] = v->clone[i];
+	adopt_sets(v);
 	v->snapshot = false;
 	r = volume_connect_all(v);
 	if (r)
 		return r;
-	list_all(v);
+	list_all(v, v->map.slab);
 	r = control_lists(v, TP_MAP, NULL);
 	return r ? control_told(v, r, "did not hand the snapshot over") : 0;
 }

@@ -18,6 +18,8 @@
 
 #define DEFAULT_DEPTH    64u
 #define DEFAULT_DEADLINE (3 * NSEC_PER_SEC)
+#define DEFAULT_SUSPECT  (500 * NSEC_PER_MSEC)
+#define DEFAULT_REBUILD  (256ull << 20)
 #define MAX_DEPTH        4096u
 #define MAX_PORTS        4096u
 #define MAX_PAGES        (1ull << 40)
@@ -72,14 +74,28 @@ static int connect_control(struct ps_volume *v, unsigned d)
 	return r;
 }
 
+/* A forked child goes on without those that can't be reached, where others have what they held. */
+static bool may_miss(struct ps_volume *v, unsigned d)
+{
+	if (!v->map.slab || v->map.members == v->map.need)
+		return false;
+	v->donor[d].dead = true;
+	__atomic_fetch_or(&v->map.gone, 1ull << d, __ATOMIC_SEQ_CST);
+	return true;
+}
+
 static int connect_port(struct ps_volume *v, struct ps_port *p)
 {
 	for (unsigned d = 0; d < v->donors; d++) {
 		struct tp_hello h = {0};
 		int r;
 
+		if (map_gone(&v->map) >> d & 1)
+			continue;
 		memcpy(h.borrower, v->borrower, sizeof h.borrower);
 		r = volume_connect(v, d, p->conn[d], &h);
+		if (r && may_miss(v, d))
+			continue;
 		if (r)
 			return r;
 		p->live |= 1ull << d;
@@ -90,9 +106,9 @@ static int connect_port(struct ps_volume *v, struct ps_port *p)
 static int connect_controls(struct ps_volume *v)
 {
 	for (unsigned d = 0; d < v->donors; d++) {
-		int r = connect_control(v, d);
+		int r = map_gone(&v->map) >> d & 1 ? 0 : connect_control(v, d);
 
-		if (r)
+		if (r && !may_miss(v, d))
 			return r;
 		if (v->donor[d].hello.welcome.slab_pages != v->donor[0].hello.welcome.slab_pages)
 			return err_fail(-EINVAL,
@@ -115,6 +131,28 @@ int volume_connect_all(struct ps_volume *v)
 	return r;
 }
 
+static int check_members(const struct ps_options *o)
+{
+	unsigned k = o->code_data, m = o->code_parity, copies = o->replicas ? o->replicas : 1;
+
+	if (copies > PS_MAX_REPLICAS)
+		return err_fail(-EINVAL, "%u replicas: 1 to %u can be", copies, PS_MAX_REPLICAS);
+	if ((k || m) && ((k != 2 && k != 4 && k != 8) || !m || k + m > PS_MAX_MEMBERS))
+		return err_fail(-EINVAL,
+				"a code of %u+%u: use 2, 4 or 8 fragments and 1 or more parities, "
+				"%u together at most",
+				k, m, PS_MAX_MEMBERS);
+	if (k && copies > 1)
+		return err_fail(-EINVAL, "replicas or a code, not both");
+	if (k + m > o->donors_count)
+		return err_fail(-ENOSPC, "a code of %u+%u needs %u donors, there are %u", k, m,
+				k + m, o->donors_count);
+	if (copies > o->donors_count)
+		return err_fail(-ENOSPC, "%u replicas need %u donors, there are %u", copies, copies,
+				o->donors_count);
+	return 0;
+}
+
 static int check_options(const struct ps_options *o)
 {
 	if (!o->pages || o->pages > MAX_PAGES)
@@ -130,9 +168,12 @@ static int check_options(const struct ps_options *o)
 				o->depth);
 	if (o->deadline_ns > MAX_WAIT || o->connect_ns > MAX_WAIT)
 		return err_fail(-EINVAL, "a deadline of more than a day is none");
-	if (o->replicas > 1)
-		return err_fail(-ENOTSUP, "%u replicas: one is all there is yet", o->replicas);
-	return 0;
+	return check_members(o);
+}
+
+static unsigned members_of(const struct ps_options *o)
+{
+	return o->code_data ? o->code_data + o->code_parity : o->replicas ? o->replicas : 1;
 }
 
 static int create_conns(struct ps_volume *v, const struct ps_options *o)
@@ -154,33 +195,57 @@ static int create_conns(struct ps_volume *v, const struct ps_options *o)
 	return 0;
 }
 
+struct core_limits volume_limits(const struct tp_hello *h)
+{
+	return (struct core_limits){.max_segs = le32toh(h->welcome.max_segs),
+				    .max_pages = le32toh(h->welcome.max_pages),
+				    .minor = le16toh(h->welcome.minor)};
+}
+
+/* Donors that say the same word fail together; those that say none are each their own. */
+static void number_domains(struct ps_volume *v)
+{
+	for (unsigned d = 0; d < v->donors; d++) {
+		const char *domain = (const char *)v->donor[d].hello.welcome.domain;
+		unsigned same = 0;
+
+		while (*domain && same < d &&
+		       strcmp(domain, (const char *)v->donor[same].hello.welcome.domain))
+			same++;
+		v->donor[d].domain = *domain ? same : d;
+	}
+}
+
 static int open_cores(struct ps_volume *v)
 {
 	struct core_limits limits[PS_MAX_DONORS];
+	struct core_options o = {.map = &v->map,
+				 .limits = limits,
+				 .donors = v->donors,
+				 .depth = v->depth,
+				 .deadline_ns = v->deadline_ns,
+				 .suspect_ns = v->suspect_ns};
 	int r = 0;
 
-	for (unsigned d = 0; d < v->donors; d++) {
-		const struct wire_welcome *w = &v->donor[d].hello.welcome;
-
-		limits[d].max_segs = le32toh(w->max_segs);
-		limits[d].max_pages = le32toh(w->max_pages);
-	}
+	for (unsigned d = 0; d < v->donors; d++)
+		limits[d] = volume_limits(&v->donor[d].hello);
 	for (unsigned i = 0; i < v->ports && !r; i++) {
 		v->port[i].v = v;
-		r = core_open(&v->port[i].core, &v->map, limits, v->donors, v->depth,
-			      v->deadline_ns);
+		r = core_open(&v->port[i].core, &o);
 	}
 	return r;
 }
 
-static int open_map(struct ps_volume *v, uint64_t pages)
+static int open_map(struct ps_volume *v, const struct ps_options *o)
 {
-	int r = map_open(&v->map, pages, le32toh(v->donor[0].hello.welcome.slab_pages));
+	uint32_t slab_pages = le32toh(v->donor[0].hello.welcome.slab_pages);
+	unsigned k = o->code_data;
+	int r = map_open(&v->map, o->pages, slab_pages * (k ? k : 1), k ? k : 1, members_of(o), k);
 
 	if (r)
 		return r;
-	v->plan = mem_map(v->map.slabs);
-	v->handle = mem_map(v->map.slabs * sizeof *v->handle);
+	v->plan = mem_map(v->map.slabs * v->map.members);
+	v->handle = mem_map(v->map.slabs * MAP_MEMBERS * sizeof *v->handle);
 	v->clone = mem_map(v->map.slabs * sizeof *v->clone);
 	v->lists.slabs = v->handle;
 	return v->plan && v->handle && v->clone ? 0 : err_fail(-ENOMEM, "no memory for a volume");
@@ -198,6 +263,10 @@ static int open_volume(struct ps_volume *v, const struct ps_options *o)
 	v->depth = o->depth ? o->depth : DEFAULT_DEPTH;
 	v->deadline_ns = o->deadline_ns ? o->deadline_ns : DEFAULT_DEADLINE;
 	v->connect_ns = o->connect_ns ? o->connect_ns : DEFAULT_DEADLINE;
+	v->suspect_ns = o->suspect_ns ? o->suspect_ns : DEFAULT_SUSPECT;
+	if (v->suspect_ns > v->deadline_ns)
+		v->suspect_ns = v->deadline_ns;
+	v->rebuild_bytes = o->rebuild_bytes ? o->rebuild_bytes : DEFAULT_REBUILD;
 	snprintf(v->name, sizeof v->name, "%s", o->name ? o->name : program_invocation_short_name);
 	v->transient = o->transient;
 	volume_new_borrower(v->borrower);
@@ -206,9 +275,10 @@ static int open_volume(struct ps_volume *v, const struct ps_options *o)
 	if (!r)
 		r = volume_connect_all(v);
 	if (!r)
-		r = open_map(v, o->pages);
+		r = open_map(v, o);
 	if (!r && o->seal)
 		r = seal_open(&v->map.seal, o->pages, v->borrower);
+	number_domains(v);
 	return r ? r : open_cores(v);
 }
 
@@ -249,8 +319,11 @@ void ps_close(struct ps_volume *v)
 	if (!v)
 		return;
 	for (unsigned i = 0; i < v->ports; i++) {
-		for (unsigned d = 0; d < v->donors; d++)
+		for (unsigned d = 0; d < v->donors; d++) {
 			tp_free(v->port[i].conn[d]);
+			tp_free(v->port[i].offer[d]);
+			tp_free(v->port[i].retired[d]);
+		}
 		if (v->port[i].core.depth)
 			core_close(&v->port[i].core);
 	}
@@ -260,8 +333,8 @@ void ps_close(struct ps_volume *v)
 		tp_free(v->donor[d].control);
 		tp_free(v->donor[d].spare);
 	}
-	mem_unmap(v->plan, v->map.slabs);
-	mem_unmap(v->handle, v->map.slabs * sizeof *v->handle);
+	mem_unmap(v->plan, v->map.slabs * v->map.members);
+	mem_unmap(v->handle, v->map.slabs * MAP_MEMBERS * sizeof *v->handle);
 	mem_unmap(v->clone, v->map.slabs * sizeof *v->clone);
 	seal_close(v->map.seal);
 	map_close(&v->map);
@@ -308,6 +381,7 @@ void ps_counters(const struct ps_volume *v, struct ps_counters *ret)
 		for (size_t k = 0; k < sizeof *ret / sizeof *to; k++)
 			to[k] += __atomic_load_n(&from[k], __ATOMIC_RELAXED);
 	}
+	ret->dropped = __atomic_load_n(&v->map.dropped, __ATOMIC_RELAXED);
 }
 
 uint32_t ps_slab_pages(const struct ps_volume *v)

@@ -9,12 +9,14 @@
 #include "pagestore/core.h"
 #include "common/lock.h"
 #include "pagestore/map.h"
+#include "pagestore/placement.h"
 
 struct donor {
 	struct tp_conn *control;
 	struct tp_conn *spare; /* to speak for a snapshot's borrower */
 	struct tp_hello hello;
 	struct wire_stat stat;
+	unsigned domain; /* a number for its failure domain */
 	bool dead;     /* its control connection is not to be used any more */
 	int error;     /* the last one of any connection; written by all threads */
 	uint64_t held; /* slabs */
@@ -42,6 +44,12 @@ struct ps_port {
 	struct ps_volume *v;
 	struct core core;
 	struct tp_conn *conn[PS_MAX_DONORS];
+	/*
+	 * A lost donor's new connection, opened by the maintenance: the port exchanges its own for
+	 * it when it looks (core.offered), and leaves the old one here to be freed. Atomic.
+	 */
+	struct tp_conn *offer[PS_MAX_DONORS], *retired[PS_MAX_DONORS];
+	struct core_limits offer_limits[PS_MAX_DONORS];
 	uint64_t live;      /* bit a donor: conn is open */
 	uint64_t looked_ns; /* when idle connections were polled */
 	uint64_t driven_ns; /* last poll, or end of a wait: deadlines run only while somebody looks
@@ -51,7 +59,7 @@ struct ps_port {
 struct ps_volume {
 	struct map map;
 	unsigned donors, ports, depth;
-	uint64_t deadline_ns, connect_ns;
+	uint64_t deadline_ns, connect_ns, suspect_ns, rebuild_bytes;
 	char name[WIRE_NAME_BYTES];
 	unsigned char borrower[16];
 	struct ps_port *port;
@@ -61,9 +69,10 @@ struct ps_volume {
 	struct control_call call[PS_MAX_DONORS];
 	struct slab_lists lists;
 	uint64_t rng;
-	uint8_t *plan;    /* by slab: room for a reservation's plan */
-	uint64_t *handle; /* by slab: room for the lists */
-	uint64_t *clone;  /* by slab: the snapshot's handles */
+	uint8_t *plan;    /* members a slab: room for a reservation's plan */
+	uint64_t *handle; /* MAP_MEMBERS a slab: room for the lists */
+	struct map_slab *clone; /* by slab: the snapshot's set and handles */
+	uint64_t leaving; /* bit a donor: it gets nothing new */
 	bool snapshot;
 	bool transient;
 	unsigned char snapshot_borrower[16];
@@ -90,6 +99,9 @@ int control_stat(struct ps_volume *v);
 int control_lists(struct ps_volume *v, enum tp_kind kind, const struct wire_clone *clone);
 /* [text] "donor 'NAME' WHAT: WHY", after control_lists() failed with r. Returns r. */
 int control_told(const struct ps_volume *v, int r, const char *what);
+/* What is known of the donors, for placement; donors that can't be used have no room. */
+void volume_place_donors(const struct ps_volume *v, struct place_donor *ret);
+struct core_limits volume_limits(const struct tp_hello *h);
 /* Fills lists.first from lists.count, and zeroes done. */
 void lists_lay_out(struct slab_lists *l, unsigned donors);
 

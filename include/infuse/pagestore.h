@@ -22,6 +22,7 @@
 #define PS_PAGE_SIZE  4096u
 #define PS_MAX_DONORS 64u
 #define PS_MAX_VECS   256u  /* vectors in one batch */
+#define PS_MAX_REPLICAS 3u
 #define PS_MAX_MEMBERS 10u  /* donors that hold one slab */
 #define PS_BATCH_PAGES 512u /* pages in one batch */
 

@@ -9,12 +9,12 @@
 Test(placement, uses_every_donor_before_using_one_twice)
 {
 	struct place_donor donor[5] = {
-		{10, false}, {10, true}, {3, false}, {10, false}, {0, false}};
+		{.free = 10, .used = false}, {.free = 10, .used = true}, {.free = 3, .used = false}, {.free = 10, .used = false}, {.free = 0, .used = false}};
 	uint8_t plan[3];
 	uint64_t rng = 7;
 	unsigned seen[5] = {0};
 
-	cr_assert(place_slabs(donor, 5, 3, &rng, plan));
+	cr_assert(place_slabs(donor, 5, 3, 1, &rng, plan));
 	for (unsigned i = 0; i < 3; i++)
 		seen[plan[i]]++;
 	cr_expect_eq(seen[0], 1);
@@ -26,11 +26,11 @@ Test(placement, uses_every_donor_before_using_one_twice)
 
 Test(placement, evens_out_what_is_free)
 {
-	struct place_donor donor[3] = {{1000, true}, {1000, true}, {1000, true}};
+	struct place_donor donor[3] = {{.free = 1000, .used = true}, {.free = 1000, .used = true}, {.free = 1000, .used = true}};
 	static uint8_t plan[1500];
 	uint64_t rng = 1;
 
-	cr_assert(place_slabs(donor, 3, 1500, &rng, plan));
+	cr_assert(place_slabs(donor, 3, 1500, 1, &rng, plan));
 	for (unsigned i = 0; i < 3; i++)
 		cr_expect(donor[i].free > 480 && donor[i].free < 520, "donor %u has %lu left", i,
 			  (unsigned long)donor[i].free);
@@ -38,11 +38,11 @@ Test(placement, evens_out_what_is_free)
 
 Test(placement, prefers_the_donor_with_more_free_memory)
 {
-	struct place_donor donor[2] = {{100, true}, {10000, true}};
+	struct place_donor donor[2] = {{.free = 100, .used = true}, {.free = 10000, .used = true}};
 	static uint8_t plan[1000];
 	uint64_t rng = 3, first = 0;
 
-	cr_assert(place_slabs(donor, 2, 1000, &rng, plan));
+	cr_assert(place_slabs(donor, 2, 1000, 1, &rng, plan));
 	for (unsigned i = 0; i < 1000; i++)
 		first += plan[i] == 0;
 	/* Only when both picks fall on it: a quarter. */
@@ -52,15 +52,15 @@ Test(placement, prefers_the_donor_with_more_free_memory)
 
 Test(placement, uses_the_last_slab_and_not_one_more)
 {
-	struct place_donor donor[2] = {{3, true}, {4, false}}, before[2];
+	struct place_donor donor[2] = {{.free = 3, .used = true}, {.free = 4, .used = false}}, before[2];
 	uint8_t plan[8] = {9, 9, 9, 9, 9, 9, 9, 9};
 	uint64_t rng = 11;
 
 	memcpy(before, donor, sizeof before);
-	cr_assert(!place_slabs(donor, 2, 8, &rng, plan));
+	cr_assert(!place_slabs(donor, 2, 8, 1, &rng, plan));
 	cr_expect_eq(plan[0], 9, "a refused plan plans nothing");
 	cr_expect(!memcmp(before, donor, sizeof before));
-	cr_assert(place_slabs(donor, 2, 7, &rng, plan));
+	cr_assert(place_slabs(donor, 2, 7, 1, &rng, plan));
 	cr_expect_eq(donor[0].free + donor[1].free, 0);
 }
 
@@ -69,10 +69,59 @@ Test(placement, gives_the_same_plan_for_the_same_seed)
 	uint8_t plan[2][200];
 
 	for (unsigned i = 0; i < 2; i++) {
-		struct place_donor donor[4] = {{90, true}, {80, false}, {70, true}, {60, true}};
+		struct place_donor donor[4] = {{.free = 90, .used = true}, {.free = 80, .used = false}, {.free = 70, .used = true}, {.free = 60, .used = true}};
 		uint64_t rng = 42;
 
-		cr_assert(place_slabs(donor, 4, 200, &rng, plan[i]));
+		cr_assert(place_slabs(donor, 4, 200, 1, &rng, plan[i]));
 	}
 	cr_expect(!memcmp(plan[0], plan[1], sizeof plan[0]));
+}
+
+Test(placement, puts_the_members_of_a_slab_on_different_donors_and_domains)
+{
+	/* Two racks: 0, 1, 2 in one, 3 in the other. */
+	struct place_donor donor[4] = {{.free = 100, .domain = 0},
+				       {.free = 100, .domain = 0},
+				       {.free = 100, .domain = 0},
+				       {.free = 60, .domain = 1}};
+	static uint8_t plan[200];
+	uint64_t rng = 5;
+
+	cr_assert(place_slabs(donor, 4, 60, 2, &rng, plan));
+	for (unsigned i = 0; i < 60; i++)
+		cr_expect((plan[2 * i] == 3) != (plan[2 * i + 1] == 3), "slab %u", i);
+	/* The second rack is full: different donors will have to do. */
+	cr_assert(place_slabs(donor, 4, 80, 2, &rng, plan));
+	for (unsigned i = 0; i < 80; i++)
+		cr_expect_neq(plan[2 * i], plan[2 * i + 1]);
+	cr_expect(!place_slabs(donor, 4, 50, 2, &rng, plan));
+}
+
+Test(placement, fits_what_can_be_fitted)
+{
+	struct place_donor donor[3] = {{.free = 10, .used = true, .domain = 0},
+				       {.free = 5, .used = true, .domain = 1},
+				       {.free = 5, .used = true, .domain = 2}};
+	uint8_t plan[20];
+	uint64_t rng = 3;
+
+	cr_assert(place_slabs(donor, 3, 10, 2, &rng, plan));
+	for (unsigned i = 0; i < 10; i++)
+		cr_expect(plan[2 * i] == 0 || plan[2 * i + 1] == 0);
+	cr_expect_eq(place_one(donor, 3, 1, 1, &rng), -1);
+}
+
+Test(placement, takes_the_last_resort_last)
+{
+	struct place_donor donor[3] = {{.free = 3, .domain = 0},
+				       {.free = 2, .domain = 1},
+				       {.free = 100, .domain = 2, .last = true}};
+	uint8_t plan[8];
+	uint64_t rng = 3;
+	unsigned spilled = 0;
+
+	cr_assert(place_slabs(donor, 3, 8, 1, &rng, plan));
+	for (unsigned i = 0; i < 8; i++)
+		spilled += plan[i] == 2;
+	cr_expect_eq(spilled, 3);
 }

@@ -144,8 +144,11 @@ Test(address, odd_options_are_refused)
 	o.deadline_ns = UINT64_MAX;
 	cr_expect_eq(ps_open(&o, &v), -EINVAL);
 	o = good;
+	o.replicas = 4;
+	cr_expect_eq(ps_open(&o, &v), -EINVAL);
+	o = good;
 	o.replicas = 2;
-	cr_expect_eq(ps_open(&o, &v), -ENOTSUP);
+	cr_expect_eq(ps_open(&o, &v), -ENOSPC, "there is one donor");
 	cr_expect_null(v);
 	ps_close(NULL);
 }

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Slow donors: how long each one's reads take, reads that are sent to a second member because the
+ * first is slower than it uses to be, and donors that don't answer a PING either (rule 12). Only where
+ * there are members to spare.
+ */
+#include "pagestore/core.h"
+
+#include <errno.h>
+
+#define HEDGE_MIN_NS  300000ull  /* below that a second request costs more than it brings */
+#define HEDGE_NEW_NS  5000000ull /* before anything is known of a donor */
+#define PAGE_NS       4000ull    /* what a further page of a request may take */
+
+/* A moving estimate of the 99th percentile: 99 small steps down for each large one up. */
+static void learn(struct core_donor *d, uint64_t ns)
+{
+	if (!d->mean_ns) {
+		d->mean_ns = ns + 1;
+		d->high_ns = 4 * ns + HEDGE_MIN_NS;
+		return;
+	}
+	d->mean_ns = d->mean_ns - d->mean_ns / 8 + ns / 8 + 1;
+	if (ns > d->high_ns)
+		d->high_ns += d->high_ns / 20 + 1;
+	else
+		d->high_ns -= d->high_ns / 2048;
+}
+
+static uint64_t allowance(const struct core_msg *m)
+{
+	uint64_t pages = 0;
+
+	for (uint32_t i = 0; i < m->op.count; i++)
+		pages += m->op.seg[i].pages;
+	return pages * tp_unit(m->op.kind) / PS_PAGE_SIZE * PAGE_NS;
+}
+
+static uint64_t hedge_ns(const struct core_donor *d)
+{
+	uint64_t ns = d->high_ns ? d->high_ns : HEDGE_NEW_NS;
+
+	return ns > HEDGE_MIN_NS ? ns : HEDGE_MIN_NS;
+}
+
+void suspect_answer(struct core *c, struct core_msg *m, int status)
+{
+	struct core_donor *d = &c->donor[m->donor];
+	uint64_t ns = c->now_ns - m->since_ns, less;
+
+	d->heard_ns = c->now_ns;
+	if (status || !tp_reads(m->op.kind))
+		return;
+	less = allowance(m);
+	learn(d, ns > less ? ns - less : 1);
+}
+
+void suspect_probe_answer(struct core *c, unsigned donor)
+{
+	c->donor[donor].heard_ns = c->now_ns;
+	c->donor[donor].slow = false;
+}
+
+void suspect_given_up(struct core *c, unsigned donor)
+{
+	struct core_donor *d = &c->donor[donor];
+
+	if (!c->redundant || d->dead || c->now_ns - d->heard_ns < hedge_ns(d))
+		return;
+	d->slow = true;
+	core_queue_probe(c, donor);
+}
+
+/*
+ * While a slab hangs on its last members a donor that is slow only may be the last one of some data:
+ * nobody is suspected before the deadline.
+ */
+static uint64_t bound_ns(const struct core *c)
+{
+	const struct map *m = c->map;
+	uint64_t gone = map_gone(m) & ~__atomic_load_n(&m->swept, __ATOMIC_RELAXED);
+
+	return gone || __atomic_load_n(&m->thin, __ATOMIC_RELAXED) ? c->deadline_ns : c->suspect_ns;
+}
+
+static void hedge(struct core *c, struct core_msg *m)
+{
+	uint64_t any = 0;
+
+	m->hedged = true;
+	for (uint32_t i = 0; i < m->op.count; i++) {
+		struct core_run *r = core_run_of(c, m->slot, m->ref[i].run);
+
+		if (r->state != RUN_READ || !run_read_more(c, m->slot, m->ref[i].run))
+			continue;
+		r->hedged = true;
+		any++;
+	}
+	if (!any)
+		return;
+	c->slot[m->slot].hedged = true;
+	COUNT(c, hedges, any);
+	core_pack(c, m->slot);
+	c->donor[m->donor].slow = true;
+	core_queue_probe(c, m->donor);
+}
+
+static void fail(struct core *c, unsigned donor)
+{
+	c->donor[donor].dead = true;
+	c->cut |= 1ull << donor;
+	__atomic_fetch_or(&c->map->gone, 1ull << donor, __ATOMIC_SEQ_CST);
+	COUNT(c, timeouts, 1);
+	core_end_messages(c, donor, 0);
+}
+
+static bool overdue(const struct core *c, const struct core_donor *d, uint64_t bound)
+{
+	const struct core_msg *first = d->sent_first ? &c->msg[d->sent_first - 1] : NULL;
+
+	if (d->probe && c->now_ns - d->probe_ns >= bound)
+		return true;
+	/* Reads that can go elsewhere have been sent elsewhere; the PING says the rest. */
+	return first && tp_writes(first->op.kind) && c->now_ns - first->since_ns >= bound;
+}
+
+static void look(struct core *c, unsigned donor)
+{
+	struct core_donor *d = &c->donor[donor];
+	uint64_t after = hedge_ns(d);
+	uint32_t next;
+
+	for (uint32_t tag = d->sent_first; tag; tag = next) {
+		struct core_msg *m = core_msg_of(c, tag);
+
+		next = m->next;
+		if (c->now_ns - m->since_ns < after)
+			break;
+		if (m->state == MSG_SENT && !m->hedged && tp_reads(m->op.kind) &&
+		    c->now_ns - m->since_ns >= after + allowance(m))
+			hedge(c, m);
+		else if (m->state == MSG_SENT && tp_writes(m->op.kind) && !m->hedged) {
+			/* It need not be awaited to know that others are faster. */
+			m->hedged = true;
+			d->slow = true;
+			core_queue_probe(c, donor);
+		}
+	}
+}
+
+void suspect_tick(struct core *c)
+{
+	uint64_t bound = bound_ns(c), gone = map_gone(c->map);
+
+	for (uint64_t m = c->busy; m; m &= m - 1) {
+		unsigned donor = (unsigned)__builtin_ctzll(m);
+		struct core_donor *d = &c->donor[donor];
+
+		if (d->dead)
+			continue;
+		/* Rule 14: another port found out. */
+		if (gone >> donor & 1 || overdue(c, d, bound))
+			fail(c, donor);
+		else
+			look(c, donor);
+	}
+}
+
+uint64_t suspect_due(const struct core *c)
+{
+	uint64_t due = UINT64_MAX, bound = bound_ns(c);
+
+	for (uint64_t m = c->busy; m; m &= m - 1) {
+		const struct core_donor *d = &c->donor[__builtin_ctzll(m)];
+
+		if (d->probe && d->probe_ns + bound < due)
+			due = d->probe_ns + bound;
+		for (uint32_t tag = d->sent_first; tag; tag = c->msg[tag - 1].next) {
+			const struct core_msg *s = &c->msg[tag - 1];
+			uint64_t at = s->since_ns + (s->hedged ? bound : hedge_ns(d) + allowance(s));
+
+			if (at < due)
+				due = at;
+			if (!s->hedged)
+				break;
+		}
+	}
+	return due;
+}
