@@ -252,7 +252,7 @@ static int check_file(const char *path, int fd)
 	return 0;
 }
 
-static int read_all(const char *path, int fd, char *buf, size_t room)
+static long read_all(const char *path, int fd, char *buf, size_t room)
 {
 	size_t n = 0;
 
@@ -262,35 +262,42 @@ static int read_all(const char *path, int fd, char *buf, size_t room)
 		if (r == -EINTR)
 			continue;
 		if (r < 0)
-			return err_fail((int)r, "key file '%s': %s", path, strerrordesc_np(-(int)r));
+			return err_fail((int)r, "'%s': %s", path, strerrordesc_np(-(int)r));
 		n += (size_t)r;
 		if (!r)
-			break;
+			return (long)n;
 		if (n == room)
-			return err_fail(-E2BIG, "key file '%s' is too long", path);
+			return err_fail(-E2BIG, "'%s' is too long", path);
 	}
-	buf[n] = 0;
-	return memchr(buf, 0, n) ? err_fail(-EINVAL, "key file '%s' is no text", path) : 0;
+}
+
+long key_read_file(const char *path, bool secret, char *buf, size_t room)
+{
+	int fd = (int)sys_call4(SYS_openat, AT_FDCWD, SYS_PTR(path),
+				O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
+	long r;
+
+	if (fd < 0)
+		return err_fail(fd, "'%s': %s", path, strerrordesc_np(-fd));
+	r = secret ? check_file(path, fd) : 0;
+	if (!r)
+		r = read_all(path, fd, buf, room);
+	sys_call1(SYS_close, fd);
+	return r;
 }
 
 int key_read(const char *path, struct key_set **ret)
 {
-	int fd = (int)sys_call4(SYS_openat, AT_FDCWD, SYS_PTR(path),
-				O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
-	struct key_set *set;
-	char *text;
+	struct key_set *set = key_set_create();
+	char *text = secret_map(FILE_BYTES + 1);
+	long n;
 	int r;
 
-	if (fd < 0)
-		return err_fail(fd, "key file '%s': %s", path, strerrordesc_np(-fd));
-	set = key_set_create();
-	text = secret_map(FILE_BYTES + 1);
-	r = set && text ? check_file(path, fd) : err_fail(-ENOMEM, "no memory for keys");
-	if (!r)
-		r = read_all(path, fd, text, FILE_BYTES);
-	sys_call1(SYS_close, fd);
-	if (!r)
-		r = parse(path, text, set);
+	n = set && text ? key_read_file(path, true, text, FILE_BYTES)
+			: err_fail(-ENOMEM, "no memory for keys");
+	if (n >= 0 && memchr(text, 0, (size_t)n))
+		n = err_fail(-EINVAL, "key file '%s' is no text", path);
+	r = n < 0 ? (int)n : parse(path, text, set);
 	secret_unmap(text, FILE_BYTES + 1);
 	if (r)
 		key_free(set);

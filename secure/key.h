@@ -40,6 +40,8 @@ struct key_set {
 
 /* [text] Reads a file; no malloc, no errno. Free it with key_free(). */
 int key_read(const char *path, struct key_set **ret);
+/* [text] Any small file's text. secret: refused if it isn't its owner's alone. Its length. */
+long key_read_file(const char *path, bool secret, char *buf, size_t room);
 void key_free(struct key_set *set); /* takes NULL; wipes it */
 struct key_set *key_set_create(void); /* empty; NULL: no memory */
 /* [text] Replaces or makes the file, mode 0600, all of it or nothing. */
