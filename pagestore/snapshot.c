@@ -128,6 +128,8 @@ int ps_snapshot(struct ps_volume *v)
 		each_member(v, v->clone, take_one, v->lists.first);
 	}
 	v->snapshot = !r;
+	if (!r)
+		volume_fork_begin(v);
 	lock_give(&v->lock);
 	return r;
 }
@@ -135,6 +137,7 @@ int ps_snapshot(struct ps_volume *v)
 void ps_snapshot_drop(struct ps_volume *v, bool taken)
 {
 	lock_take(&v->lock);
+	volume_fork_end(v, false);
 	if (v->snapshot && !taken)
 		forsake(v);
 	v->snapshot = false;
@@ -182,6 +185,7 @@ int ps_adopt(struct ps_volume *v, bool inherited)
 	v->lock = 0;
 	if (!v->snapshot)
 		return err_fail(-ENOENT, "there is no snapshot to adopt");
+	volume_fork_end(v, true);
 	forget_all(v, inherited);
 	memcpy(v->borrower, v->snapshot_borrower, sizeof v->borrower);
 	if (v->map.seal) {

@@ -5,6 +5,7 @@
  */
 #include "pagestore/volume.h"
 #include "pagestore/seal.h"
+#include "secure/tls.h"
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/memory.h"
@@ -48,6 +49,7 @@ int volume_connect(struct ps_volume *v, unsigned donor, struct tp_conn *c, struc
 
 	memcpy(h->name, v->name, sizeof h->name);
 	h->transient = v->transient;
+	h->tls = v->tls;
 	r = c->t->open(c, h, v->connect_ns);
 	if (r)
 		return r;
@@ -271,7 +273,9 @@ static int open_volume(struct ps_volume *v, const struct ps_options *o)
 	v->transient = o->transient;
 	volume_new_borrower(v->borrower);
 	memcpy(&v->rng, v->borrower, sizeof v->rng);
-	r = create_conns(v, o);
+	r = volume_secure(v, o);
+	if (!r)
+		r = create_conns(v, o);
 	if (!r)
 		r = volume_connect_all(v);
 	if (!r)
@@ -336,6 +340,7 @@ void ps_close(struct ps_volume *v)
 	mem_unmap(v->plan, v->map.slabs * v->map.members);
 	mem_unmap(v->handle, v->map.slabs * MAP_MEMBERS * sizeof *v->handle);
 	mem_unmap(v->clone, v->map.slabs * sizeof *v->clone);
+	tls_config_close(v->tls);
 	seal_close(v->map.seal);
 	map_close(&v->map);
 	mem_unmap(v->port, v->ports * sizeof *v->port);

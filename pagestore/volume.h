@@ -74,10 +74,17 @@ struct ps_volume {
 	struct map_slab *clone; /* by slab: the snapshot's set and handles */
 	uint64_t leaving; /* bit a donor: it gets nothing new */
 	bool snapshot;
+	bool fork_held;
+	struct tls_config *tls; /* of connections to other machines; NULL: plain */
 	bool transient;
 	unsigned char snapshot_borrower[16];
 };
 
+/* [text] secure.c: makes v->tls of the options' keys. */
+int volume_secure(struct ps_volume *v, const struct ps_options *o);
+/* No handshake goes on in any thread while this one forks. Until volume_fork_end(). */
+void volume_fork_begin(struct ps_volume *v);
+void volume_fork_end(struct ps_volume *v, bool child);
 void volume_donor_error(struct ps_volume *v, unsigned donor, int error);
 void volume_new_borrower(unsigned char id[16]);
 /* [text] Opens one connection; checks that the donor is the one known from before. */

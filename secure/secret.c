@@ -75,6 +75,8 @@ struct block {
 };
 
 static uint32_t arena_lock, user_lock;
+static long user;          /* the thread that has user_lock */
+static unsigned user_depth;
 static struct block *free_list[CLASS_MAX + 1];
 static unsigned char *chunk, *chunk_end;
 static uint64_t allocations;
@@ -176,22 +178,6 @@ static void *arena_realloc(void *p, size_t bytes, const char *file, int line)
 	return fresh;
 }
 
-void secret_openssl(void)
-{
-	static bool done;
-	/* It would read a configuration file, and register handlers with libc. */
-	uint64_t quiet = OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT;
-
-	lock_take(&user_lock);
-	if (!done) {
-		done = CRYPTO_set_mem_functions(arena_alloc, arena_realloc, arena_free);
-		assert(done);
-		OPENSSL_init_crypto(quiet, NULL);
-		ERR_clear_error();
-	}
-	lock_give(&user_lock);
-}
-
 uint64_t secret_allocations(void)
 {
 	return __atomic_load_n(&allocations, __ATOMIC_RELAXED);
@@ -199,16 +185,43 @@ uint64_t secret_allocations(void)
 
 void secret_lock(void)
 {
-	lock_take(&user_lock);
+	long me = sys_call0(SYS_gettid);
+
+	if (__atomic_load_n(&user, __ATOMIC_RELAXED) != me) {
+		lock_take(&user_lock);
+		__atomic_store_n(&user, me, __ATOMIC_RELAXED);
+	}
+	user_depth++;
 }
 
 void secret_unlock(void)
 {
+	if (--user_depth)
+		return;
+	__atomic_store_n(&user, 0, __ATOMIC_RELAXED);
 	lock_give(&user_lock);
 }
 
 void secret_lock_reset(void)
 {
+	user = 0;
+	user_depth = 0;
 	__atomic_store_n(&user_lock, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&arena_lock, 0, __ATOMIC_RELAXED);
+}
+
+void secret_openssl(void)
+{
+	static bool done;
+	/* It would read a configuration file, and register handlers with libc. */
+	uint64_t quiet = OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT;
+
+	secret_lock();
+	if (!done) {
+		done = CRYPTO_set_mem_functions(arena_alloc, arena_realloc, arena_free);
+		assert(done);
+		OPENSSL_init_crypto(quiet, NULL);
+		ERR_clear_error();
+	}
+	secret_unlock();
 }

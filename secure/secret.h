@@ -33,7 +33,8 @@ uint64_t secret_allocations(void);
 
 /*
  * OpenSSL keeps what is a thread's own by libc's means, and our raw threads share theirs with
- * another: so one thread at a time is in it, and none is while the process forks.
+ * another: so one thread at a time is in it, and none is while the process forks. The thread that has the lock
+ * may take it again.
  */
 void secret_lock(void);
 void secret_unlock(void);

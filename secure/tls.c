@@ -22,6 +22,7 @@ struct tls_config {
 	struct tls_options o;
 	struct key key; /* client's */
 	SSL_CTX *ctx;
+	unsigned users;
 };
 
 struct tls {
@@ -154,6 +155,7 @@ int tls_config_open(const struct tls_options *o, struct tls_config **ret)
 	if (!c)
 		return err_fail(-ENOMEM, "no memory for TLS");
 	secret_openssl();
+	c->users = 1;
 	c->o = *o;
 	if (o->key) {
 		c->key = *o->key;
@@ -171,9 +173,15 @@ int tls_config_open(const struct tls_options *o, struct tls_config **ret)
 	return r;
 }
 
+struct tls_config *tls_config_get(struct tls_config *c)
+{
+	__atomic_add_fetch(&c->users, 1, __ATOMIC_RELAXED);
+	return c;
+}
+
 void tls_config_close(struct tls_config *c)
 {
-	if (!c)
+	if (!c || __atomic_sub_fetch(&c->users, 1, __ATOMIC_ACQ_REL))
 		return;
 	secret_lock();
 	SSL_CTX_free(c->ctx);
@@ -228,7 +236,7 @@ int tls_open(struct tls_config *c, const char *name, struct tls **ret)
 	ERR_clear_error();
 	t = OPENSSL_zalloc(sizeof *t);
 	if (t) {
-		t->config = c;
+		t->config = tls_config_get(c);
 		good = begin(t, name);
 	}
 	ERR_clear_error();
@@ -247,6 +255,7 @@ void tls_close(struct tls *t)
 		return;
 	secret_lock();
 	SSL_free(t->ssl);
+	tls_config_close(t->config);
 	OPENSSL_clear_free(t, sizeof *t);
 	secret_unlock();
 }

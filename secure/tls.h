@@ -30,7 +30,9 @@ struct tls;
 
 /* [text] Copies what it needs. */
 int tls_config_open(const struct tls_options *o, struct tls_config **ret);
-void tls_config_close(struct tls_config *c); /* takes NULL; no handshake may be under way */
+/* One more user; close it too. Handshakes under way count as users. Any thread. */
+struct tls_config *tls_config_get(struct tls_config *c);
+void tls_config_close(struct tls_config *c); /* takes NULL */
 
 /* [text] A handshake. name: client: the donor's name or address, for its certificate. */
 int tls_open(struct tls_config *c, const char *name, struct tls **ret);

@@ -6,6 +6,7 @@
  */
 #include "server/connection.h"
 #include "common/error.h"
+#include "secure/secret.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -78,13 +79,14 @@ static void let_answer_arrive(const struct srv_conn *c)
 		;
 }
 
-void srv_conn_close(struct srv_conn *c, uint64_t now_ns)
+void srv_conn_close(struct srv_conn *c, struct srv_scratch *t, uint64_t now_ns)
 {
 	if (c->session.reason)
 		let_answer_arrive(c);
 	srv_out_free(c->out);
 	free(c->saved);
 	srv_session_close(&c->session, now_ns);
+	srv_channel_close(c->channel, t->channel);
 	close(c->fd);
 	free(c);
 }
@@ -119,7 +121,8 @@ static unsigned cut(struct iovec *iov, unsigned n, size_t max, size_t *last_len)
 	return n;
 }
 
-static ssize_t send_parts(const struct srv_conn *c, struct srv_out *out, size_t max)
+static ssize_t send_parts(const struct srv_conn *c, struct srv_scratch *t, struct srv_out *out,
+			  size_t max)
 {
 	union {
 		struct cmsghdr align;
@@ -131,6 +134,11 @@ static ssize_t send_parts(const struct srv_conn *c, struct srv_out *out, size_t 
 	ssize_t n;
 
 	m.msg_iov = srv_out_next(out, &count, &fds);
+	if (c->channel) {
+		n = srv_channel_send(c->channel, t->channel, m.msg_iov, count, max);
+		errno = n < 0 ? (int)-n : 0;
+		return n < 0 ? -1 : n;
+	}
 	m.msg_iovlen = cut(m.msg_iov, count, max, &last_len);
 	if (fds) {
 		struct cmsghdr *cm = &control.align;
@@ -154,7 +162,8 @@ static ssize_t send_parts(const struct srv_conn *c, struct srv_out *out, size_t 
  * 0: all sent; -EAGAIN: the peer does not read; -EBUSY: the share is used up; other: it is gone. A
  * rest of half a share goes out with the share: not for few bytes a message of their own.
  */
-static int flush(struct srv_conn *c, struct srv_out *out, size_t share, size_t *moved)
+static int flush(struct srv_conn *c, struct srv_scratch *t, struct srv_out *out, size_t share,
+		 size_t *moved)
 {
 	while (!srv_out_empty(out)) {
 		size_t left = share > *moved ? share - *moved : 0;
@@ -162,7 +171,7 @@ static int flush(struct srv_conn *c, struct srv_out *out, size_t share, size_t *
 
 		if (!left && out->bytes > share / 2)
 			return -EBUSY;
-		n = send_parts(c, out, out->bytes <= left + share / 2 ? out->bytes : left);
+		n = send_parts(c, t, out, out->bytes <= left + share / 2 ? out->bytes : left);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0) {
@@ -172,7 +181,7 @@ static int flush(struct srv_conn *c, struct srv_out *out, size_t share, size_t *
 		*moved += (size_t)n;
 		srv_out_sent(out, (size_t)n);
 	}
-	return 0;
+	return c->channel ? srv_channel_push(c->channel) : 0;
 }
 
 /* The out list that is in use: the connection's own if it keeps one. */
@@ -206,8 +215,18 @@ static void return_out(struct srv_conn *c, struct srv_scratch *t)
 	c->out = NULL;
 }
 
+int srv_scratch_open(struct srv_scratch *t, bool keys)
+{
+	t->out = srv_out_create();
+	if (keys)
+		t->channel = secret_map(sizeof *t->channel);
+	return t->out && (t->channel || !keys) ? 0 : -ENOMEM;
+}
+
 void srv_scratch_free(struct srv_scratch *t)
 {
+	secret_unmap(t->channel, sizeof *t->channel);
+	t->channel = NULL;
 	srv_out_free(t->out);
 	while (t->spares)
 		srv_out_free(t->spare[--t->spares]);
@@ -248,7 +267,7 @@ static enum srv_turn feed(struct srv_conn *c, struct srv_scratch *t, const uint8
 		p += used;
 		n -= used;
 		/* Last words are not split: there is no other turn. */
-		r = flush(c, out, c->session.phase == SRV_CLOSED ? SIZE_MAX / 4 : share, moved);
+		r = flush(c, t, out, c->session.phase == SRV_CLOSED ? SIZE_MAX / 4 : share, moved);
 		if (c->session.phase == SRV_CLOSED || (r && r != -EAGAIN && r != -EBUSY))
 			return SRV_TURN_OVER;
 		if (r || !n || *moved >= share)
@@ -284,7 +303,7 @@ static enum srv_turn resume(struct srv_conn *c, struct srv_scratch *t, uint64_t 
 			    size_t share, size_t *moved)
 {
 	if (c->out) {
-		int r = flush(c, c->out, share, moved);
+		int r = flush(c, t, c->out, share, moved);
 
 		if (r == -EBUSY)
 			return SRV_TURN_SERVED;
@@ -292,10 +311,52 @@ static enum srv_turn resume(struct srv_conn *c, struct srv_scratch *t, uint64_t 
 			return r == -EAGAIN ? SRV_TURN_BLOCKED : SRV_TURN_OVER;
 		return_out(c, t);
 	}
+	if (c->channel && srv_channel_pending(c->channel)) {
+		int r = srv_channel_push(c->channel);
+
+		if (r)
+			return r == -EAGAIN ? SRV_TURN_BLOCKED : SRV_TURN_OVER;
+	}
 	if (c->saved && *moved < share)
 		return feed(c, t, c->saved + c->saved_at, c->saved_bytes - c->saved_at, now_ns,
 			    share, moved);
 	return SRV_TURN_SERVED;
+}
+
+/* The first bytes say whether it is TLS; then those are its first. */
+static bool begins_tls(struct srv_conn *c, struct srv_scratch *t, size_t n)
+{
+	struct srv_gate *gate = srv_lender_gate(c->session.lender);
+
+	if (c->begun || !n)
+		return false;
+	c->begun = true;
+	if (!gate || c->is_unix || !srv_channel_speaks(t->input[0]))
+		return false;
+	c->channel = srv_channel_open(gate, c->fd, t->channel);
+	return c->channel;
+}
+
+/* Takes bytes by TLS: those that are there, or the first `had`, which are in t->input. */
+static enum srv_turn turn_tls(struct srv_conn *c, struct srv_scratch *t, size_t had, uint64_t now_ns,
+			      size_t share, size_t *moved)
+{
+	uint8_t *plain;
+	ssize_t n = srv_channel_receive(c->channel, t->channel, had ? t->input : NULL, had, &plain);
+
+	if (n == -EAGAIN && had)
+		return SRV_TURN_SERVED;
+	if (n == -EAGAIN)
+		return *moved ? SRV_TURN_EMPTY : SRV_TURN_IDLE;
+	if (n <= 0) {
+		c->session.hung_up = !n || n == -ECONNRESET;
+		if (!c->session.greeted && srv_channel_reason(c->channel))
+			srv_session_deny(&c->session, srv_channel_reason(c->channel));
+		return SRV_TURN_OVER;
+	}
+	c->session.roles = srv_channel_roles(c->channel);
+	*moved += (size_t)n;
+	return feed(c, t, plain, (size_t)n, now_ns, share, moved);
 }
 
 enum srv_turn srv_conn_turn(struct srv_conn *c, struct srv_scratch *t, uint64_t now_ns,
@@ -307,10 +368,17 @@ enum srv_turn srv_conn_turn(struct srv_conn *c, struct srv_scratch *t, uint64_t 
 	*moved = 0;
 	turn = resume(c, t, now_ns, share, moved);
 	while (turn == SRV_TURN_SERVED && !c->out && !c->saved && *moved < share) {
-		ssize_t n = receive(c, t, share - *moved, &direct);
-		size_t in_place = n < 0 ? 0 : (size_t)n < direct ? (size_t)n : direct;
-		int error = errno;
+		size_t in_place;
+		ssize_t n;
+		int error;
 
+		if (c->channel) {
+			turn = turn_tls(c, t, 0, now_ns, share, moved);
+			continue;
+		}
+		n = receive(c, t, share - *moved, &direct);
+		error = errno;
+		in_place = n < 0 ? 0 : (size_t)n < direct ? (size_t)n : direct;
 		if (direct)
 			srv_session_direct_done(&c->session, in_place, now_ns, out_of(c, t));
 		if (n < 0 && error == EINTR)
@@ -323,6 +391,10 @@ enum srv_turn srv_conn_turn(struct srv_conn *c, struct srv_scratch *t, uint64_t 
 			c->session.hung_up = !n || error == ECONNRESET;
 			turn = SRV_TURN_OVER;
 			break;
+		}
+		if (begins_tls(c, t, (size_t)n)) {
+			turn = turn_tls(c, t, (size_t)n, now_ns, share, moved);
+			continue;
 		}
 		*moved += (size_t)n;
 		turn = feed(c, t, t->input, (size_t)n - in_place, now_ns, share, moved);

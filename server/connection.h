@@ -3,6 +3,7 @@
 #ifndef SERVER_CONNECTION_H
 #define SERVER_CONNECTION_H
 
+#include "server/channel.h"
 #include "server/session.h"
 #include "server/turns.h"
 
@@ -14,6 +15,7 @@
 
 /* What a thread lends to the connection that it is serving. */
 struct srv_scratch {
+	struct srv_channel_scratch *channel; /* NULL: there are no keys */
 	struct srv_out *out;
 	struct srv_out *spare[SRV_SPARE_OUTS]; /* for those who can't send all of theirs at once */
 	unsigned spares;
@@ -31,6 +33,8 @@ enum srv_turn {
 struct srv_conn {
 	int fd;
 	bool is_unix;
+	bool begun;                               /* bytes have come */
+	struct srv_channel *channel;              /* TLS; NULL: none */
 	bool armed;                               /* the kernel will tell */
 	bool seated;                              /* counted as its borrower's */
 	struct srv_place place;                   /* in line: the thread tries it by itself */
@@ -52,10 +56,11 @@ struct srv_conn {
 /* Takes the descriptor over. NULL: no memory, closed. */
 struct srv_conn *srv_conn_open(int fd, bool is_unix, struct srv_lender *l, struct srv_counters *c,
 			       uint64_t now_ns);
-void srv_conn_close(struct srv_conn *c, uint64_t now_ns);
+void srv_conn_close(struct srv_conn *c, struct srv_scratch *t, uint64_t now_ns);
 /* Reads, serves and answers until about `share` bytes were moved; *moved says how many. */
 enum srv_turn srv_conn_turn(struct srv_conn *c, struct srv_scratch *t, uint64_t now_ns,
 			    size_t share, size_t *moved);
+int srv_scratch_open(struct srv_scratch *t, bool keys);
 void srv_scratch_free(struct srv_scratch *t);
 /* For messages. */
 const char *srv_conn_peer(const struct srv_conn *c, char *buf, size_t len);

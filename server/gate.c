@@ -3,6 +3,7 @@
 #include "server/gate.h"
 #include "common/error.h"
 #include "secure/secret.h"
+#include "secure/tls.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -11,13 +12,26 @@
 #include <time.h>
 
 struct srv_gate {
-	const char *file;
-	bool allow_plain;
+	struct srv_gate_options o;
 	pthread_mutex_t lock;
-	struct key_set *keys; /* under the lock; NULL: none */
+	struct key_set *keys;   /* under the lock; NULL: none */
+	struct tls_config *tls; /* the same; the handshakes under way have theirs */
 };
 
-int srv_gate_open(const char *key_file, bool allow_plain, struct srv_gate **ret)
+/* Called by OpenSSL in a handshake, so never with the lock held. */
+static int find_key(void *arg, const char *identity, size_t bytes, struct key *ret)
+{
+	struct srv_gate *g = arg;
+	int r = -ENOENT;
+
+	pthread_mutex_lock(&g->lock);
+	if (g->keys)
+		r = key_by_identity(g->keys, identity, bytes, (uint64_t)time(NULL), ret);
+	pthread_mutex_unlock(&g->lock);
+	return r;
+}
+
+int srv_gate_open(const struct srv_gate_options *o, struct srv_gate **ret)
 {
 	struct srv_gate *g = calloc(1, sizeof *g);
 	int r;
@@ -25,8 +39,7 @@ int srv_gate_open(const char *key_file, bool allow_plain, struct srv_gate **ret)
 	if (!g)
 		return err_fail(-ENOMEM, "no memory");
 	pthread_mutex_init(&g->lock, NULL);
-	g->file = key_file;
-	g->allow_plain = allow_plain;
+	g->o = *o;
 	r = srv_gate_reload(g);
 	if (r)
 		srv_gate_close(g);
@@ -39,6 +52,7 @@ void srv_gate_close(struct srv_gate *g)
 {
 	if (!g)
 		return;
+	tls_config_close(g->tls);
 	key_free(g->keys);
 	pthread_mutex_destroy(&g->lock);
 	free(g);
@@ -46,25 +60,38 @@ void srv_gate_close(struct srv_gate *g)
 
 int srv_gate_reload(struct srv_gate *g)
 {
-	struct key_set *fresh, *old;
-	int r;
+	struct tls_options t = {
+		.server = true,
+		.find = g->o.key_file ? find_key : NULL,
+		.find_arg = g,
+		.ca = g->o.ca,
+		.cert = g->o.cert,
+		.cert_key = g->o.cert_key,
+	};
+	struct key_set *keys = NULL, *old_keys;
+	struct tls_config *tls, *old_tls;
+	int r = g->o.key_file ? key_read(g->o.key_file, &keys) : 0;
 
-	if (!g->file)
-		return 0;
-	r = key_read(g->file, &fresh);
-	if (r)
+	if (!r)
+		r = tls_config_open(&t, &tls);
+	if (r) {
+		key_free(keys);
 		return r;
+	}
 	pthread_mutex_lock(&g->lock);
-	old = g->keys;
-	g->keys = fresh;
+	old_keys = g->keys;
+	old_tls = g->tls;
+	g->keys = keys;
+	g->tls = tls;
 	pthread_mutex_unlock(&g->lock);
-	key_free(old);
+	key_free(old_keys);
+	tls_config_close(old_tls);
 	return 0;
 }
 
 bool srv_gate_allows_plain(const struct srv_gate *g)
 {
-	return g->allow_plain;
+	return g->o.allow_plain;
 }
 
 static bool proof_of(const struct key *k, const struct wire_hello *hello,
@@ -101,21 +128,22 @@ bool srv_gate_proof(struct srv_gate *g, const struct wire_hello *hello,
 	return good;
 }
 
-int srv_gate_identity(struct srv_gate *g, const char *identity, size_t bytes, struct key *ret,
-		      uint8_t *roles)
+int srv_gate_handshake(struct srv_gate *g, struct tls **ret)
 {
-	static const uint8_t roles_of[KEY_ROLES] = {
-		[KEY_BORROWER] = SRV_ROLE_BORROWER,
-		[KEY_ADMIN] = SRV_ROLE_ADMIN,
-		[KEY_METRICS] = SRV_ROLE_METRICS,
-	};
-	int r = -ENOENT;
+	struct tls_config *tls;
+	int r;
 
 	pthread_mutex_lock(&g->lock);
-	if (g->keys)
-		r = key_by_identity(g->keys, identity, bytes, (uint64_t)time(NULL), ret);
+	tls = tls_config_get(g->tls);
 	pthread_mutex_unlock(&g->lock);
-	if (!r)
-		*roles = roles_of[ret->role];
+	r = tls_open(tls, NULL, ret);
+	tls_config_close(tls);
 	return r;
+}
+
+uint8_t srv_gate_roles(unsigned bits)
+{
+	return (uint8_t)((bits >> KEY_BORROWER & 1 ? SRV_ROLE_BORROWER : 0) |
+			 (bits >> KEY_ADMIN & 1 ? SRV_ROLE_ADMIN : 0) |
+			 (bits >> KEY_METRICS & 1 ? SRV_ROLE_METRICS : 0));
 }

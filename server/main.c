@@ -64,9 +64,19 @@ static int open_gate(struct server *s)
 {
 	const struct srv_config *c = &s->control.config;
 
+	struct srv_gate_options o = {
+		.key_file = c->key,
+		.ca = c->tls_ca,
+		.cert = c->tls_cert,
+		.cert_key = c->tls_cert_key,
+		.allow_plain = c->allow_plain,
+	};
+
 	if (c->allow_plain && !c->key)
 		return err_fail(-EINVAL, "--allow-plain goes with --key");
-	return c->key ? srv_gate_open(c->key, c->allow_plain, &s->control.gate) : 0;
+	if (!o.key_file && !o.ca && !o.cert && !o.cert_key)
+		return 0;
+	return srv_gate_open(&o, &s->control.gate);
 }
 
 static int open_listeners(struct server *s)

@@ -20,7 +20,7 @@ struct srv_config {
 		uint64_t bytes;
 	} quota[SRV_QUOTAS];
 	unsigned quotas;
-	const char *key;
+	const char *key, *tls_ca, *tls_cert, *tls_cert_key;
 	const char *name, *domain, *ready_file, *registry, *config_file;
 	bool no_reclaim, hugepages, insecure, allow_plain, lazy, no_registry, quiet, verbose;
 };

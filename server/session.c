@@ -63,6 +63,12 @@ void srv_session_end(struct srv_session *s, const char *reason)
 	s->phase = SRV_CLOSED;
 }
 
+void srv_session_deny(struct srv_session *s, const char *reason)
+{
+	COUNT(s->counters->denied);
+	srv_session_end(s, reason);
+}
+
 /* The rest of the message is taken off the stream first, then the answer tells why. */
 static void refuse(struct srv_session *s, uint32_t status, uint64_t rest, struct srv_out *out)
 {

@@ -56,6 +56,8 @@ void srv_session_open(struct srv_session *s, struct srv_lender *l, struct srv_co
 /* Frees what it holds; the borrower's grace may begin. */
 void srv_session_close(struct srv_session *s, uint64_t now_ns);
 
+/* It is over, because who came has shown no key that is known. reason must last as long as the session. */
+void srv_session_deny(struct srv_session *s, const char *reason);
 /* The stream can't be trusted any more. What is in out is still to be sent. */
 void srv_session_end(struct srv_session *s, const char *reason);
 

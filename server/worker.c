@@ -150,7 +150,7 @@ static void drop(struct srv_worker *w, struct srv_conn *c)
 	if (c->next)
 		c->next->prev = c->prev;
 	srv_turns_leave(&w->turns, &c->place);
-	srv_conn_close(c, w->now_ns);
+	srv_conn_close(c, &w->scratch, w->now_ns);
 	atomic_fetch_sub(&g->connections, 1);
 }
 
@@ -206,7 +206,7 @@ static void add(struct srv_worker *w, struct inbox_item item)
 		srv_conn_open(item.fd, item.is_unix, g->o.lender, w->counters, w->now_ns);
 
 	if (c && !srv_turns_join(&c->place)) {
-		srv_conn_close(c, w->now_ns);
+		srv_conn_close(c, &w->scratch, w->now_ns);
 		c = NULL;
 	}
 	if (!c) {
@@ -410,8 +410,7 @@ static int worker_open(struct srv_workers *g, unsigned i)
 	w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (w->wake_fd < 0)
 		return err_fail(-errno, "can't make an eventfd: %s", strerror(errno));
-	w->scratch.out = srv_out_create();
-	if (!w->scratch.out)
+	if (srv_scratch_open(&w->scratch, srv_lender_gate(g->o.lender)))
 		return err_fail(-ENOMEM, "no memory");
 	r = srv_events_open(&w->events);
 	if (r)

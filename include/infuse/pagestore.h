@@ -50,6 +50,11 @@ struct ps_options {
 	bool seal;                 /* pages leave this process encrypted (AES-256-GCM, a key that is
 				      nowhere else); costs 24 bytes a page more, and memory for writes
 				      in flight */
+	const char *key_file;      /* NULL: talk plainly. Else, and with the next ones: to donors over
+				      tcp by TLS only, which must prove that they have the key; */
+	const char *tls_ca;        /* or certificates that this CA has signed, */
+	const char *tls_cert;      /* and this is ours, */
+	const char *tls_cert_key;  /* with its key (PEM files, all three or none) */
 	bool transient;            /* dies with this process: donors free its slabs at once then */
 };
 

@@ -18,9 +18,15 @@ static int all(struct stream *s, bool out, void *buf, size_t n, uint64_t until_n
 	unsigned char *p = buf;
 
 	while (n) {
-		long r = out ? sys_call6(SYS_sendto, s->fd, SYS_PTR(p), (long)n, MSG_NOSIGNAL, 0, 0)
-			     : sys_call6(SYS_recvfrom, s->fd, SYS_PTR(p), (long)n, 0, 0, 0);
+		struct iovec iov = {p, n};
+		long r;
 
+		if (s->link)
+			r = out ? link_send(s->link, &iov, 1) : link_receive(s->link, &iov, 1);
+		else
+			r = out ? sys_call6(SYS_sendto, s->fd, SYS_PTR(p), (long)n, MSG_NOSIGNAL, 0,
+					    0)
+				: sys_call6(SYS_recvfrom, s->fd, SYS_PTR(p), (long)n, 0, 0, 0);
 		if (r == -EAGAIN)
 			r = connect_wait(s->fd, out ? POLLOUT : POLLIN, until_ns);
 		else if (r == 0)
@@ -33,6 +39,43 @@ static int all(struct stream *s, bool out, void *buf, size_t n, uint64_t until_n
 		}
 	}
 	return 0;
+}
+
+/* "HOST" of "tcp:HOST:PORT". */
+static void host_of(const struct tp_addr *a, char ret[128])
+{
+	const char *colon = strrchr(a->text, ':'), *from = strstr(a->text, "tcp:");
+	size_t n;
+
+	from = from ? from + 4 : a->text;
+	n = colon > from ? (size_t)(colon - from) : 0;
+	if (n >= 2 && *from == '[') {
+		from++;
+		n -= 2;
+	}
+	memcpy(ret, from, n);
+	ret[n] = 0;
+}
+
+int stream_secure(struct stream *s, const struct tp_hello *h, uint64_t until_ns)
+{
+	char host[sizeof s->base.addr.text];
+	short events;
+	int r;
+
+	host_of(&s->base.addr, host);
+	r = link_open(h->tls, s->fd, host, &s->link);
+	while (!r || r == -EAGAIN) {
+		r = link_shake(s->link, &events);
+		if (!r)
+			return 0;
+		if (r != -EAGAIN)
+			break;
+		r = connect_wait(s->fd, events, until_ns);
+		if (r)
+			err_fail(r, "TLS: %s", strerrordesc_np(-r));
+	}
+	return err_fail(r, "donor '%s' can't be trusted: %s", s->base.addr.text, err_text());
 }
 
 static bool fits(uint32_t announced, uint32_t limit)

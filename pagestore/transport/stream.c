@@ -137,6 +137,8 @@ static long send_once(struct stream *s)
 		n = add_iov(s, n, s->head + at, s->tx_head - at);
 	if (tp_writes(s->tx_op->kind))
 		n = add_segs(s, n, s->tx_op, at < s->tx_head ? 0 : at - s->tx_head);
+	if (s->link)
+		return link_send(s->link, s->iov, n);
 	m.msg_iovlen = n;
 	do
 		r = sys_call3(SYS_sendmsg, s->fd, SYS_PTR(&m), MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -146,6 +148,11 @@ static long send_once(struct stream *s)
 
 static int flush(struct stream *s)
 {
+	if (s->link && link_pending(s->link) && !s->tx_op) {
+		long r = link_send(s->link, NULL, 0);
+
+		return r < 0 && r != -EAGAIN ? stream_die(s, (int)r) : 0;
+	}
 	while (s->tx_op) {
 		long r = send_once(s);
 
@@ -414,6 +421,10 @@ static long receive(struct stream *s, unsigned iovs)
 	} control;
 	long r;
 
+	if (s->link) {
+		r = link_receive(s->link, s->iov, iovs);
+		return r < 0 && r != -EAGAIN ? stream_die(s, (int)r) : r;
+	}
 	do {
 		if (s->mapped) {
 			m.msg_control = control.bytes;
@@ -554,12 +565,24 @@ int stream_fd(struct tp_conn *c, short *events)
 {
 	struct stream *s = stream_of(c);
 
-	*events = (short)((s->inflight ? POLLIN : 0) | (s->tx_op ? POLLOUT : 0));
+	*events = (short)((s->inflight ? POLLIN : 0) |
+			  (s->tx_op || (s->link && link_pending(s->link)) ? POLLOUT : 0));
 	return s->up && *events ? s->fd : -1;
+}
+
+/* Answers that came along with earlier ones make no event. */
+uint64_t stream_due(struct tp_conn *c)
+{
+	const struct stream *s = stream_of(c);
+
+	return s->done_count || (s->up && s->link && s->inflight && link_ready(s->link)) ? 0
+											 : UINT64_MAX;
 }
 
 static void reset(struct stream *s)
 {
+	link_close(s->link);
+	s->link = NULL;
 	s->up = false;
 	s->error = 0;
 	s->inflight = 0;
@@ -595,7 +618,9 @@ int stream_open(struct stream *s, int fd, struct tp_hello *h, uint64_t until_ns)
 	reset(s);
 	s->fd = fd;
 	s->up = true;
-	r = stream_hello(s, h, until_ns);
+	r = h->tls && s->base.addr.family != AF_UNIX ? stream_secure(s, h, until_ns) : 0;
+	if (!r)
+		r = stream_hello(s, h, until_ns);
 	if (r) {
 		stream_close(&s->base);
 		return r;

@@ -8,6 +8,7 @@
 #define PAGESTORE_TRANSPORT_STREAM_H
 
 #include "pagestore/transport/transport.h"
+#include "secure/link.h"
 
 #include <sys/uio.h>
 
@@ -28,6 +29,7 @@ struct stream_slot {
 struct stream {
 	struct tp_conn base;
 	int fd; /* valid when up */
+	struct link *link; /* bytes go through it; NULL: plainly */
 	bool up;
 	int error; /* why it is dead */
 	uint32_t max_inflight, inflight;
@@ -72,6 +74,7 @@ int stream_submit(struct tp_conn *c, struct tp_op *op, uint64_t now_ns);
 int stream_poll(struct tp_conn *c, uint64_t now_ns, struct tp_done *done, unsigned n);
 int stream_cancel(struct tp_conn *c, struct tp_op *op);
 int stream_fd(struct tp_conn *c, short *events);
+uint64_t stream_due(struct tp_conn *c);
 void stream_close(struct tp_conn *c);
 void stream_forget(struct tp_conn *c, bool inherited);
 
@@ -88,7 +91,9 @@ void stream_encode(struct stream *s, struct tp_op *op, uint16_t slot);
 bool stream_too_long(const struct tp_op *op);
 uint16_t stream_wire_op(enum tp_kind kind);
 
-/* hello.c: [text] says hello and fills h->welcome. */
+/* hello.c: [text] from now on by TLS, as h->tls says. */
+int stream_secure(struct stream *s, const struct tp_hello *h, uint64_t until_ns);
+/* [text] Says hello and fills h->welcome. */
 int stream_hello(struct stream *s, struct tp_hello *h, uint64_t until_ns);
 
 /* connect.c: [text] a connected, non-blocking socket or a negative errno. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* tcp: the wire over TCP. The donor's CPU serves; everything is in stream.c. */
+/* tcp: the wire over TCP, by TLS where there is a key. The donor's CPU serves; see stream.c. */
 #include "common/clock.h"
 #include "pagestore/transport/stream.h"
 
@@ -19,6 +19,7 @@ const struct tp_transport tp_tcp = {
 	.poll = stream_poll,
 	.cancel = stream_cancel,
 	.fd = stream_fd,
+	.due = stream_due,
 	.close = stream_close,
 	.forget = stream_forget,
 };

@@ -82,9 +82,11 @@ struct tp_addr {
 };
 
 /* What is said in the hello, and what came back. */
+struct tls_config;
 struct tp_hello {
 	unsigned char borrower[16];
 	char name[WIRE_NAME_BYTES];
+	struct tls_config *tls;      /* tcp: speak TLS and nothing else; NULL: plainly */
 	bool transient;              /* the borrower can't come back: no grace when it hangs up */
 	struct wire_welcome welcome; /* filled by open; "file" reads slab_pages from it */
 };

@@ -245,6 +245,19 @@ Test(contract, sealed_answers_may_be_reordered)
 	reads_what_was_written("seal:reorder,depth=4,seed=5:unix", 2, 1000);
 }
 
+Test(contract, tls_reads_what_was_written)
+{
+	donors_with_key();
+	reads_what_was_written("tcp", 3, 2500);
+	donors_without_key();
+}
+Test(contract, sealed_tls_may_be_reordered)
+{
+	donors_with_key();
+	reads_what_was_written("seal:reorder,depth=4,seed=5:tcp", 2, 1000);
+	donors_without_key();
+}
+
 /* --- several ports --- */
 
 static void *work_thread(void *arg)
@@ -296,6 +309,13 @@ Test(contract, shm_ports_work_side_by_side)
 Test(contract, sealed_ports_work_side_by_side)
 {
 	ports_work_side_by_side("seal:unix");
+}
+
+Test(contract, tls_ports_work_side_by_side)
+{
+	donors_with_key();
+	ports_work_side_by_side("tcp");
+	donors_without_key();
 }
 
 /* --- space --- */
@@ -546,6 +566,12 @@ Test(contract, shm_child_sees_the_moment_of_the_fork)
 Test(contract, sealed_child_sees_the_moment_of_the_fork)
 {
 	a_child_sees_the_moment_of_the_fork("seal:unix");
+}
+Test(contract, tls_child_sees_the_moment_of_the_fork)
+{
+	donors_with_key();
+	a_child_sees_the_moment_of_the_fork("tcp");
+	donors_without_key();
 }
 Test(contract, filtered_child_sees_the_moment_of_the_fork)
 {

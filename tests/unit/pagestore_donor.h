@@ -8,6 +8,7 @@
 
 #include "common/clock.h"
 #include "common/error.h"
+#include "secure/key.h"
 #include <infuse/pagestore.h>
 
 #include <criterion/criterion.h>
@@ -25,10 +26,30 @@ struct test_donor {
 	char dir[64], tcp[64], path[96];
 };
 
+/* Not empty: donors that are started have this key, and volumes are opened with it. */
+static char test_key[96];
+
+static inline void donors_with_key(void)
+{
+	struct key_set *set = key_set_create();
+
+	snprintf(test_key, sizeof test_key, "/tmp/infuse-test-key.%d", getpid());
+	key_generate(&set->key[0], 1);
+	set->count = 1;
+	cr_assert_eq(key_write(test_key, set), 0, "%s", err_text());
+	key_free(set);
+}
+
+static inline void donors_without_key(void)
+{
+	unlink(test_key);
+	test_key[0] = 0;
+}
+
 /* "--slab=64K" and the like; sizes small, so that borders are met often. */
 static inline void donor_start(struct test_donor *d, const char *size, const char *slab)
 {
-	char exe[512], ready[96], listen_arg[128], ready_arg[128], size_arg[32], slab_arg[32];
+	char key_arg[128], exe[512], ready[96], listen_arg[128], ready_arg[128], size_arg[32], slab_arg[32];
 	char *argv[] = {exe,
 			listen_arg,
 			(char[]){"--listen=tcp:127.0.0.1:0"},
@@ -39,6 +60,7 @@ static inline void donor_start(struct test_donor *d, const char *size, const cha
 			ready_arg,
 			size_arg,
 			slab_arg,
+			NULL,
 			NULL};
 	uint64_t end = clock_ns() + 20 * NSEC_PER_SEC;
 	ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 32);
@@ -55,6 +77,9 @@ static inline void donor_start(struct test_donor *d, const char *size, const cha
 	snprintf(ready_arg, sizeof ready_arg, "--ready-file=%s", ready);
 	snprintf(size_arg, sizeof size_arg, "--size=%s", size);
 	snprintf(slab_arg, sizeof slab_arg, "--slab=%s", slab);
+	snprintf(key_arg, sizeof key_arg, "--key=%s", test_key);
+	if (test_key[0])
+		argv[10] = key_arg;
 	d->pid = fork();
 	if (!d->pid) {
 		/* A failed test leaves no donor behind. */
@@ -134,6 +159,8 @@ static inline int try_open(const struct test_donor *d, unsigned donors, const ch
 			       .ports = ports,
 			       .deadline_ns = deadline_ms * NSEC_PER_MSEC};
 
+	if (test_key[0])
+		o.key_file = test_key;
 	/* "seal:tcp": not a filter, an option */
 	if (!strncmp(way, "seal:", 5)) {
 		o.seal = true;
