@@ -39,7 +39,8 @@ struct donor_borrower {
 struct donor_stat {
 	uint64_t slabs_total, slabs_free, slab_bytes, uptime_ms, requests, errors;
 	uint64_t pages_read, pages_written, refused;
-	uint32_t borrowers, sessions, threads;
+	uint64_t slabs_lent, slabs_wanted, slabs_away;
+	uint32_t borrowers, sessions, threads, flags; /* WIRE_STAT_F_* */
 };
 
 struct donor {
@@ -48,6 +49,8 @@ struct donor {
 	bool announced; /* the registry has it */
 	struct donor_address address[DONOR_ADDRESSES];
 	unsigned addresses;
+	struct wire_drain order; /* with `ordered`: told before its numbers are asked */
+	bool ordered;
 
 	/* the last answer */
 	int status;        /* 0: it answered; else a negative errno, and why */
@@ -81,6 +84,9 @@ void donor_ask(struct donor_list *l, unsigned borrowers, uint64_t timeout_ns);
 int donor_verdict(const struct donor_list *l);
 
 void donor_list_free(struct donor_list *l);
+
+/* "up", "emptying" (it is drained) or "ending": how a donor that answered is. */
+const char *donor_state(const struct donor *d);
 
 /* Copies at most n bytes of UTF-8; what a terminal or JSON can't take becomes '?'. */
 void donor_clean_text(char *to, const void *from, size_t n);

@@ -19,14 +19,14 @@
 #include <string.h>
 #include <sys/un.h>
 
-enum step { STEP_LOOKUP, STEP_CONNECT, STEP_HELLO, STEP_STAT, STEP_DONE };
+enum step { STEP_LOOKUP, STEP_CONNECT, STEP_HELLO, STEP_ORDER, STEP_STAT, STEP_DONE };
 
 /* The conversation with one donor. */
 struct talk {
 	struct donor *donor;
 	enum step step;
 	int fd;
-	unsigned address;
+	unsigned address, minor;
 	unsigned char out[sizeof(struct wire_header) + sizeof(struct wire_hello)];
 	size_t out_bytes, sent;
 	struct wire_header head; /* of the answer */
@@ -246,7 +246,7 @@ static void begin_address(struct round *r, struct talk *t)
 		give_up_errno(r, t, -errno);
 }
 
-static void keep_stat(struct donor *d, const struct wire_stat *s)
+static void keep_stat(struct donor *d, const struct wire_stat *s, unsigned minor)
 {
 	donor_clean_text(d->name, s->name, sizeof s->name);
 	donor_clean_text(d->domain, s->domain, sizeof s->domain);
@@ -263,7 +263,13 @@ static void keep_stat(struct donor *d, const struct wire_stat *s)
 		.pages_read = le64toh(s->pages_read),
 		.pages_written = le64toh(s->pages_written),
 		.refused = le64toh(s->refused),
+		.slabs_lent = le32toh(s->slabs_lent),
+		.slabs_wanted = le32toh(s->slabs_wanted),
+		.slabs_away = le32toh(s->slabs_away),
+		.flags = le32toh(s->flags),
 	};
+	if (minor < 2)
+		d->stat.slabs_lent = d->stat.slabs_total - d->stat.slabs_free;
 }
 
 /* The whole STAT answer is there. */
@@ -282,7 +288,7 @@ static void keep_answer(struct round *r, struct talk *t)
 	d->borrower = calloc(n ? n : 1, sizeof *d->borrower);
 	d->borrowers = d->borrower ? n : 0;
 	memcpy(&stat, t->body, sizeof stat);
-	keep_stat(d, &stat);
+	keep_stat(d, &stat, t->minor);
 	for (unsigned i = 0; i < d->borrowers; i++) {
 		struct donor_borrower *b = &d->borrower[i];
 		struct wire_borrower w;
@@ -305,12 +311,22 @@ static void keep_answer(struct round *r, struct talk *t)
 	r->open--;
 }
 
+static void ask_stat(const struct round *r, struct talk *t)
+{
+	say(t, WIRE_STAT, NULL, 0, r->borrowers);
+	t->step = STEP_STAT;
+}
+
 static void take_answer(struct round *r, struct talk *t)
 {
 	struct wire_welcome w;
 
 	if (t->step == STEP_STAT) {
 		keep_answer(r, t);
+		return;
+	}
+	if (t->step == STEP_ORDER) {
+		ask_stat(r, t);
 		return;
 	}
 	if (le32toh(t->head.bytes) != sizeof w) {
@@ -322,14 +338,21 @@ static void take_answer(struct round *r, struct talk *t)
 		give_up(r, t, -EPROTO, "it speaks another protocol");
 		return;
 	}
-	say(t, WIRE_STAT, NULL, 0, r->borrowers);
-	t->step = STEP_STAT;
+	t->minor = le16toh(w.minor);
+	if (t->donor->ordered) {
+		say(t, WIRE_DRAIN, &t->donor->order, sizeof t->donor->order, 1);
+		t->step = STEP_ORDER;
+		return;
+	}
+	ask_stat(r, t);
 }
 
 /* The answer's header is there: is it one, and is there room for what follows? */
 static int check_head(struct round *r, struct talk *t)
 {
-	unsigned op = t->step == STEP_HELLO ? WIRE_HELLO : WIRE_STAT;
+	unsigned op = t->step == STEP_HELLO   ? WIRE_HELLO
+		      : t->step == STEP_ORDER ? WIRE_DRAIN
+					      : WIRE_STAT;
 	uint32_t bytes = le32toh(t->head.bytes);
 
 	if (le16toh(t->head.op) != op || le16toh(t->head.flags) != WIRE_F_REPLY ||

@@ -190,6 +190,13 @@ int donor_verdict(const struct donor_list *l)
 	return err_fail(-EHOSTUNREACH, "%s (and %u more can't be reached)", failed->why, n - 1);
 }
 
+const char *donor_state(const struct donor *d)
+{
+	if (d->stat.flags & WIRE_STAT_F_ENDING)
+		return "ending";
+	return d->stat.flags & WIRE_STAT_F_EMPTYING ? "emptying" : "up";
+}
+
 /* Bytes of the well-formed character at s, or 0. Control characters are not well-formed here. */
 static size_t character(const unsigned char *s, size_t n)
 {

@@ -48,7 +48,7 @@ static void print_donor(struct table *t, const struct donor *d)
 	table_cell(t, "%u", d->stat.borrowers);
 	table_cell(t, "%llu", (unsigned long long)d->stat.pages_written);
 	table_cell(t, "%llu", (unsigned long long)d->stat.pages_read);
-	table_cell(t, "up");
+	table_cell(t, "%s", donor_state(d));
 }
 
 static int print_text(const struct donor_list *l)
@@ -76,7 +76,7 @@ static struct json_object *donor_document(const struct donor *d)
 		json_object_array_add(list, json_object_new_string(d->address[i].text));
 	json_object_object_add(o, "addresses", list);
 	doc_bool(o, "announced", d->announced);
-	doc_text(o, "state", d->status ? "unreachable" : "up");
+	doc_text(o, "state", d->status ? "unreachable" : donor_state(d));
 	if (d->status) {
 		doc_text(o, "reason", d->why);
 		return o;
@@ -85,6 +85,9 @@ static struct json_object *donor_document(const struct donor *d)
 	doc_count(o, "slab_bytes", d->stat.slab_bytes);
 	doc_count(o, "size_bytes", d->stat.slabs_total * d->stat.slab_bytes);
 	doc_count(o, "free_bytes", d->stat.slabs_free * d->stat.slab_bytes);
+	doc_count(o, "lent_bytes", d->stat.slabs_lent * d->stat.slab_bytes);
+	doc_count(o, "wanted_bytes", d->stat.slabs_wanted * d->stat.slab_bytes);
+	doc_count(o, "away_bytes", d->stat.slabs_away * d->stat.slab_bytes);
 	doc_count(o, "borrowers", d->stat.borrowers);
 	doc_count(o, "sessions", d->stat.sessions);
 	doc_count(o, "threads", d->stat.threads);

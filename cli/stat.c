@@ -115,9 +115,9 @@ static void print_donor(struct table *t, const struct donor *d, const struct bef
 	table_cell(t, "%llu", (unsigned long long)d->stat.pages_written);
 	table_cell(t, "%llu", (unsigned long long)d->stat.pages_read);
 	table_cell(t, "%s",
-		   format_size((d->stat.slabs_total - d->stat.slabs_free) * d->stat.slab_bytes,
+		   format_size(d->stat.slabs_lent * d->stat.slab_bytes,
 			       size, sizeof size));
-	table_cell(t, "up");
+	table_cell(t, "%s", donor_state(d));
 }
 
 static int print_text(const struct donor_list *l, const struct before *b, uint64_t round)
@@ -145,7 +145,7 @@ static void print_json(const struct donor_list *l, const struct before *b)
 		json_object_array_add(list, e);
 		doc_text(e, "name", d->name);
 		doc_text(e, "address", d->address[d->status ? 0 : d->answered].text);
-		doc_text(e, "state", d->status ? "unreachable" : "up");
+		doc_text(e, "state", d->status ? "unreachable" : donor_state(d));
 		if (d->status) {
 			doc_text(e, "reason", d->why);
 			continue;
@@ -155,7 +155,7 @@ static void print_json(const struct donor_list *l, const struct before *b)
 		doc_count(e, "pages_in", d->stat.pages_written);
 		doc_count(e, "pages_out", d->stat.pages_read);
 		doc_count(e, "used_bytes",
-			  (d->stat.slabs_total - d->stat.slabs_free) * d->stat.slab_bytes);
+			  d->stat.slabs_lent * d->stat.slab_bytes);
 		doc_count(e, "requests", d->stat.requests);
 		doc_count(e, "errors", d->stat.errors);
 		doc_count(e, "uptime_ms", d->stat.uptime_ms);

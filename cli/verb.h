@@ -15,6 +15,8 @@
 	X(volumes, "list who uses the donors' memory")                                             \
 	X(key, "make, show and change keys")                                                       \
 	X(stat, "show pages in and out, once or over and over")                                    \
+	X(drain, "empty a donor, for its maintenance")                                             \
+	X(rebalance, "spread what is lent evenly over the donors")                                 \
 	X(bench, "measure (infuse-bench)")
 
 /*

@@ -21,7 +21,7 @@ exits_with 2 infuse frobnicate
 exits_with 2 infuse --frob
 [ "$err" = "infuse: unknown option '--frob'; see infuse --help" ] || fail "$err"
 
-for verb in check donors volumes stat; do
+for verb in check donors volumes stat rebalance; do
 	exits_with 0 infuse $verb --help
 	grep -q "^Usage: infuse $verb" "$scratch/out" || fail "infuse $verb --help: no usage"
 	exits_with 2 infuse $verb --frob
