@@ -10,6 +10,7 @@
 #ifndef RSWAP_DEVICE_H
 #define RSWAP_DEVICE_H
 
+#include <crypto/hash.h>
 #include <infuse/rswap.h>
 #include <linux/blk-mq.h>
 #include <linux/interval_tree.h>
@@ -67,10 +68,13 @@ struct rswap_io {
 	u8 kind;
 	u8 queue;
 	bool shared;       /* range lock: reads share */
+	bool held;         /* the caller has the range already */
+	bool more;         /* another request follows at once */
+	bool give_up;      /* waited long enough */
 	bool started;      /* pages were looked at */
 	u8 tried;          /* READ: bit a replica that was asked in vain */
 	u8 messages;       /* under way or done in this round */
-	s8 only;           /* resync: the one replica to write to; -1: all */
+	s8 only;           /* resync: the one replica to write to; or RSWAP_ALL */
 	s8 from;           /* READ: the replica that is asked */
 	int status;        /* 0 or the last error; READ: todo says which pages */
 	u64 at;            /* TRIM: where the piece under way begins */
@@ -80,6 +84,7 @@ struct rswap_io {
 	atomic_t pending;  /* messages without an answer, and one for who sends them */
 	unsigned long todo[BITS_TO_LONGS(RSWAP_IO_PAGES)]; /* pages that must still move */
 	unsigned long wrong[BITS_TO_LONGS(RSWAP_IO_PAGES)]; /* came back wrong from some replica */
+	unsigned long lost[BITS_TO_LONGS(RSWAP_IO_PAGES)];  /* READ: there is nothing to ask for */
 	u8 wrong_from;     /* bit a replica */
 
 	struct interval_tree_node range; /* range.c */
@@ -122,6 +127,7 @@ struct rswap_donor {
 	struct mutex control_lock;
 	struct socket *control;
 	u64 control_tag;
+	u64 epoch; /* of the connections there are: each time all of them are new */
 };
 
 /* --- a device --- */
@@ -132,8 +138,7 @@ struct rswap_device {
 	unsigned int number;
 	u32 portid; /* of who makes it; 0 once it is started */
 	u8 borrower[16];
-	u8 key[32];
-	bool has_key;
+	struct crypto_shash *hmac; /* with the borrower's key in it; NULL: no key */
 	u64 epoch;
 	unsigned long deadline; /* jiffies */
 	u32 slab_pages, slab_shift, replicas;
@@ -144,6 +149,7 @@ struct rswap_device {
 
 	spinlock_t map_lock; /* slabs, states, stalled */
 	struct list_head stalled; /* requests none of whose donors is there */
+	u32 wakes;                /* counts rswap_io_wake() */
 	u64 degraded, lost;
 	bool told_degraded;
 
@@ -153,6 +159,7 @@ struct rswap_device {
 
 	struct rswap_donor *donor[RSWAP_MAX_DONORS];
 	unsigned int donors, queues;
+	unsigned long batched; /* bit a queue: messages wait for a kick */
 	size_t msg_bytes; /* of one message with the transports' part */
 	wait_queue_head_t changed; /* a donor's state */
 
@@ -232,7 +239,7 @@ static inline size_t rswap_io_bytes(const struct rswap_device *dev)
 /* --- data.c --- */
 /* WRITE: hashes the pages into the table; todo gets those that are not zeros. */
 void rswap_data_hash(struct rswap_io *io);
-/* READ: fills pages of zeros; todo gets those that must come, wrong pages are left to fail. */
+/* READ: fills pages of zeros; todo gets those that must come, lost those that can't. */
 void rswap_data_look(struct rswap_io *io);
 /* Compares what a READ brought; good pages leave todo. Returns how many were wrong. */
 u32 rswap_data_check(struct rswap_io *io, struct rswap_msg *m);
@@ -260,16 +267,20 @@ struct rswap_choice {
 void rswap_replica_for_read(struct rswap_device *dev, u64 slab, u8 tried, struct rswap_choice *ret);
 /*
  * All that must have a write: replicas whose donors are not there leave the set, unless nobody
- * would be left.
+ * would be left. only: a replica, or one of
  */
+#define RSWAP_ALL   -1
+#define RSWAP_THERE -2 /* those that are there; the others stay in the set */
 void rswap_replica_for_write(struct rswap_device *dev, u64 slab, int only,
 			     struct rswap_choice *ret);
 /*
- * A write failed there: it leaves the set. False: it is the last one, and stays. refused: the donor
- * does not have the slab any more, so it goes in any case.
+ * The messages of a write came back. True: at least one complete replica has it, and those that
+ * have not are out of the set. False: nobody has it; what is left of the set stays as it is, but
+ * for replicas that their donor does not know any more.
  */
-bool rswap_replica_failed(struct rswap_device *dev, u64 slab, const struct rswap_msg *m,
-			  bool refused);
+bool rswap_replica_settle(struct rswap_io *io);
+/* A donor refused to read: it does not have the slab, so the replica is gone. */
+void rswap_replica_refused(struct rswap_device *dev, u64 slab, const struct rswap_msg *m);
 /* A donor that was started anew has nothing of what it held. */
 void rswap_replica_forget_donor(struct rswap_donor *d);
 void rswap_replica_count(struct rswap_device *dev);
@@ -305,12 +316,18 @@ int rswap_control_open(struct rswap_donor *d);
 void rswap_control_close(struct rswap_donor *d);
 int rswap_control_grant(struct rswap_donor *d, u64 *handle);
 int rswap_control_free(struct rswap_donor *d, u64 handle);
-/* A connected socket to sa, non-blocking connect bounded by the device's deadline. */
+void rswap_socket_close(struct socket *s);
+/* A connected socket to the donor, bounded by the device's deadline. */
 int rswap_socket_open(struct rswap_donor *d, struct socket **ret);
 /* HELLO and what follows on a blocking socket; fills *w. */
 int rswap_socket_hello(struct rswap_donor *d, struct socket *s, struct wire_welcome *w);
-int rswap_wire_errno(u32 error);
 const char *rswap_wire_text(u32 error);
+
+/* --- auth.c --- */
+int rswap_auth_open(const u8 key[32], struct crypto_shash **ret);
+void rswap_auth_close(struct crypto_shash *hmac); /* takes NULL */
+int rswap_auth_proof(struct crypto_shash *hmac, const struct wire_auth *challenge,
+		     const struct wire_hello *hello, struct wire_auth *proof);
 
 /* --- netlink.c, sysfs.c --- */
 int rswap_netlink_init(void);

@@ -75,6 +75,7 @@ struct rswap_conn {
 
 	spinlock_t lock;          /* irq-safe; of all below */
 	bool dead;                /* takes no messages any more */
+	unsigned long answered;   /* jiffies: when the last answer came */
 	struct list_head pending; /* messages without an answer, oldest first */
 };
 
@@ -99,7 +100,7 @@ struct rswap_transport {
 
 	/*
 	 * Takes the message; process context. Answers by rswap_msg_done(), once, from any context
-	 * up to softirq, perhaps before it returns. more: another message for this connection
+	 * up to softirq, perhaps before it returns; -ENOTCONN when it is closed. more: another message for this connection
 	 * follows at once, or kick() does.
 	 */
 	void (*submit)(struct rswap_conn *c, struct rswap_msg *m, bool more);
