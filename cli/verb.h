@@ -17,6 +17,9 @@
 	X(stat, "show pages in and out, once or over and over")                                    \
 	X(drain, "empty a donor, for its maintenance")                                             \
 	X(rebalance, "spread what is lent evenly over the donors")                                 \
+	X(attach, "make a block device of the donors' memory, for swap or a file system")          \
+	X(detach, "remove such a device")                                                          \
+	X(devices, "list such devices")                                                            \
 	X(bench, "measure (infuse-bench)")
 
 /*
