@@ -59,6 +59,8 @@ static int set(void *user, const char *section, const char *name, const char *va
 	char why[300];
 	int err;
 
+	if (r->err) /* inih reads on; the first mistake is the one to tell */
+		return 0;
 	if (*section)
 		err = err_fail(-EINVAL, "there are no sections ('[%s]')", section);
 	else if (!strcmp(name, "grace"))
@@ -87,7 +89,7 @@ static int set(void *user, const char *section, const char *name, const char *va
 			       "exit-idle, quota, reclaim-below, reclaim-target, "
 			       "reclaim-pressure, log)",
 			       name);
-	if (err && !r->err) {
+	if (err) {
 		snprintf(why, sizeof why, "%s", err_text());
 		r->err = err_fail(err, "%s: %s", r->path, why);
 	}

@@ -22,24 +22,6 @@ if(CRITERION_FOUND AND TARGET infuse-memory-server)
   infuse_test_properties(server-holds-ten-thousand-connections slow 180)
 endif()
 
-# The same play twice: bounded, with any compiler; and with libFuzzer in the fuzz preset.
-file(GLOB session_corpus ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus/*)
-add_executable(session-random fuzz/session_random.c fuzz/session_play.c)
-target_link_libraries(session-random PRIVATE server)
-add_test(NAME server-random-frames COMMAND session-random 100000 ${session_corpus})
-infuse_test_properties(server-random-frames "quick;asan" 120)
-if(INFUSE_FUZZ)
-  add_executable(fuzz-session fuzz/session_fuzz.c fuzz/session_play.c)
-  target_compile_options(fuzz-session PRIVATE -fsanitize=fuzzer)
-  target_link_options(fuzz-session PRIVATE -fsanitize=fuzzer)
-  target_compile_options(server PRIVATE -fsanitize=fuzzer-no-link)
-  target_link_libraries(fuzz-session PRIVATE server)
-  file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/session-corpus) # what it finds goes here
-  add_test(NAME server-fuzz COMMAND fuzz-session -max_total_time=20 -max_len=4096
-    ${CMAKE_CURRENT_BINARY_DIR}/session-corpus ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus)
-  infuse_test_properties(server-fuzz slow 90)
-endif()
-
 infuse_script_test(server-protocol-page-is-exact quick 30)
 infuse_script_test(server-refuses-addresses-that-strangers-reach "quick;asan" 90)
 infuse_script_test(server-says-why-it-can-not-lock-memory quick 60)

@@ -2,6 +2,7 @@
 # The simulation compiles the page store's client and the server's library again, against its own
 # clock, system calls and random numbers (see sim/sim.h). -mavx2 and hash_avx2.c are left out: the
 # hashes are the same.
+include_guard()
 function(infuse_sim_library name part environment)
   get_target_property(sources ${part} SOURCES)
   get_target_property(libraries ${part} LINK_LIBRARIES)

@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* See session_play.h. */
-#include "session_play.h"
+/*
+ * Plays a string of bytes as moves against the server's sessions: frames that are right, frames
+ * that are nearly right, noise, partial sends, peers that do not read, and hang-ups. After each
+ * string it checks that every answer was well formed, that a bystander's pages are untouched and
+ * that no slab was lost.
+ */
+#include "play.h"
 #include "server/reclaim.h"
 #include "server/session.h"
 #include "common/error.h"
@@ -16,14 +21,6 @@
 #define PAGE       WIRE_PAGE_SIZE
 #define HANDLES    4u
 
-#define must(condition)                                                                            \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition);  \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
-
 struct player {
 	struct srv_session session;
 	struct srv_out *out;
@@ -33,11 +30,6 @@ struct player {
 	uint8_t id;
 };
 
-struct moves {
-	const uint8_t *p;
-	size_t n;
-};
-
 static struct srv_lender *lender;
 static struct player player[PLAYERS], bystander;
 /* What each borrower (by its number) was given last; clones count for both. */
@@ -45,14 +37,6 @@ static uint64_t handles[4][HANDLES];
 static unsigned handle_next;
 static uint64_t clock_now = 1;
 static uint8_t message[sizeof(struct wire_header) + WIRE_MAX_BODY];
-
-static uint8_t take(struct moves *m)
-{
-	if (!m->n)
-		return 0;
-	m->n--;
-	return *m->p++;
-}
 
 static void start(void)
 {
@@ -105,6 +89,12 @@ static void check_answer(const uint8_t *p, uint8_t id)
 		break;
 	case WIRE_READ:
 		must(bytes && bytes % PAGE == 0 && bytes <= WIRE_MAX_PAGES * PAGE);
+		break;
+	case WIRE_READPART:
+		must(bytes && bytes % WIRE_SECTOR == 0 && bytes <= WIRE_MAX_PAGES * PAGE);
+		break;
+	case WIRE_GENERATION:
+		must(count && bytes == count * sizeof(struct wire_generation));
 		break;
 	case WIRE_GRANT:
 	case WIRE_CLONE:
@@ -222,7 +212,7 @@ static size_t header(uint16_t op, uint32_t count, size_t bytes)
 }
 
 /* twist: 0, or which bit of it is wrong. */
-static void greet(struct player *pl, uint8_t id, unsigned twist)
+static void greet(struct player *pl, uint8_t id, unsigned twist, uint64_t epoch)
 {
 	struct wire_hello h = {.magic = htole64(WIRE_MAGIC),
 			       .major = htole16(WIRE_MAJOR),
@@ -232,6 +222,7 @@ static void greet(struct player *pl, uint8_t id, unsigned twist)
 	size_t at = header(WIRE_HELLO, 0, sizeof h);
 
 	srv_session_open(&pl->session, lender, srv_lender_counters(lender, 0), true);
+	((struct wire_header *)(void *)message)->epoch = htole64(epoch);
 	memcpy(message + at, &h, sizeof h);
 	at += sizeof h;
 	message[twist / 8 % at] ^= twist ? (uint8_t)(1u << (twist & 7)) : 0;
@@ -300,6 +291,32 @@ static size_t body_of(struct moves *m, uint8_t id, uint16_t op, uint32_t *count)
 		}
 		return at;
 	}
+	if (op == WIRE_READPART || op == WIRE_WRITEPART) {
+		for (uint32_t i = 0; i < *count; i++) {
+			uint8_t b = take(m);
+			struct wire_part s = {htole64(pick_handle(m, id)),
+					      htole32(b % (SLAB_PAGES * 8 + 1)),
+					      htole32(1 + (b >> 5))};
+
+			pages += le32toh(s.sectors);
+			memcpy(to + at, &s, sizeof s);
+			at += sizeof s;
+		}
+		if (op == WIRE_WRITEPART) {
+			memset(to + at, take(m), pages * WIRE_SECTOR);
+			at += pages * WIRE_SECTOR;
+		}
+		return at;
+	}
+	if (op == WIRE_GENERATION) {
+		for (uint32_t i = 0; i < *count; i++) {
+			struct wire_generation g = {htole64(pick_handle(m, id)), htole64(take(m))};
+
+			memcpy(to + at, &g, sizeof g);
+			at += sizeof g;
+		}
+		return at;
+	}
 	if (op == WIRE_FREE || op == WIRE_CLONE || op == WIRE_MAP) {
 		for (uint32_t i = 0; i < *count; i++) {
 			uint64_t slab = htole64(pick_handle(m, id));
@@ -315,12 +332,14 @@ static size_t body_of(struct moves *m, uint8_t id, uint16_t op, uint32_t *count)
 
 static void send_frame(struct moves *m, struct player *pl)
 {
-	static const uint8_t ops[] = {WIRE_READ,  WIRE_READ,  WIRE_WRITE, WIRE_WRITE,
-				      WIRE_TRIM,  WIRE_GRANT, WIRE_GRANT, WIRE_FREE,
-				      WIRE_CLONE, WIRE_MAP,   WIRE_STAT,  WIRE_PING,  WIRE_WANTED, WIRE_DRAIN};
+	static const uint8_t ops[] = {WIRE_READ,     WIRE_READ,      WIRE_WRITE, WIRE_WRITE,
+				      WIRE_TRIM,     WIRE_GRANT,     WIRE_GRANT, WIRE_FREE,
+				      WIRE_CLONE,    WIRE_MAP,       WIRE_STAT,  WIRE_PING,
+				      WIRE_READPART, WIRE_WRITEPART, WIRE_TOKEN, WIRE_GENERATION,
+				      WIRE_WANTED,   WIRE_DRAIN};
 	uint8_t which = take(m), twist = take(m), piece = take(m);
 	uint16_t op = which < 240 ? ops[which % sizeof ops]
-				  : (uint16_t)(which & 15); /* also goodbye, and what is none */
+				  : (uint16_t)(8 + (which & 15) + (take(m) & 16)); /* also goodbye, and what is none */
 	uint32_t count;
 	size_t bytes = body_of(m, pl->id, op, &count), n;
 
@@ -351,7 +370,7 @@ static uint64_t bystander_start(void)
 	uint64_t slab;
 	size_t at;
 
-	greet(&bystander, 9, 0);
+	greet(&bystander, 9, 0, 0);
 	memset(handles, 0, sizeof handles);
 	handle_next = 0;
 	at = header(WIRE_GRANT, 1, sizeof g);
@@ -391,7 +410,7 @@ unsigned play(const uint8_t *moves, size_t n)
 		start();
 	slab = bystander_start();
 	for (unsigned i = 0; i < PLAYERS; i++)
-		greet(&player[i], id_of(i), 0);
+		greet(&player[i], id_of(i), 0, take(&m) & 1);
 	while (m.n) {
 		unsigned who = take(&m) % PLAYERS;
 		uint8_t what = take(&m);
@@ -415,7 +434,7 @@ unsigned play(const uint8_t *moves, size_t n)
 		if (!pl->session.lender || pl->session.phase == SRV_CLOSED) {
 			if (pl->session.lender)
 				hang_up(pl);
-			greet(pl, id_of(who), what > 250 ? 8u * take(&m) + (what & 7) : 0);
+			greet(pl, id_of(who), what > 250 ? 8u * take(&m) + (what & 7) : 0, take(&m) & 3);
 		}
 	}
 	bystander_check(slab);
