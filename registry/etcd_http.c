@@ -157,7 +157,7 @@ int etcd_http_refusal(struct etcd *e, struct json_object *answer, long status)
 		/* A user's mistake, or a token that has ended: etcd 3.4 has one code for both. */
 		if (strstr(text, "user name is empty") || strstr(text, "authentication failed"))
 			return err_fail(-EACCES, "registry %s: refused: %s", where, text);
-		/* fallthrough */
+		__attribute__((fallthrough));
 	default:
 		if (status == 401 || status == 403)
 			return err_fail(-EACCES, "registry %s: refused: %s", where, text);

@@ -156,11 +156,28 @@ int reg_cas(struct registry *r, const char *key, uint64_t expect, const char *va
 	return put(r, key, expect, value, len, lease, version);
 }
 
+/* A service that answers with other keys than it was asked for is not believed. */
+static int not_asked(const struct registry *r, const char *key)
+{
+	return err_fail(-EPROTO, "registry %s: it answers with keys that were not asked for (%s)",
+			r->where, key);
+}
+
 int reg_get(struct registry *r, const char *key, struct reg_entry *ret)
 {
+	struct reg_entry got;
 	int e = check_key(r, key, 1);
 
-	return e ? e : r->backend->get(r, key, ret);
+	if (!e)
+		e = r->backend->get(r, key, &got);
+	if (e)
+		return e;
+	if (strcmp(got.key, key)) {
+		reg_entry_free(&got);
+		return not_asked(r, key);
+	}
+	*ret = got;
+	return 0;
 }
 
 int reg_delete(struct registry *r, const char *key)
@@ -172,9 +189,22 @@ int reg_delete(struct registry *r, const char *key)
 
 int reg_list(struct registry *r, const char *prefix, struct reg_list *ret)
 {
+	struct reg_list got = {0};
 	int e = check_key(r, prefix, 0);
 
-	return e ? e : r->backend->list(r, prefix, ret);
+	if (!e)
+		e = r->backend->list(r, prefix, &got);
+	for (size_t i = 0; !e && i < got.count; i++) {
+		const char *key = got.entry[i].key;
+
+		if (strncmp(key, prefix, strlen(prefix)) || check_key(r, key, 1))
+			e = not_asked(r, prefix);
+	}
+	if (e)
+		reg_list_free(&got);
+	else
+		*ret = got;
+	return e;
 }
 
 int reg_lease(struct registry *r, uint64_t ttl_ms, uint64_t *lease)

@@ -109,9 +109,9 @@ unpack_program() {
 	if [ -x "$where/usr/bin/$1" ]; then export PATH="$PATH:$where/usr/bin"; fi
 }
 
-# build_preset PRESET: configures (again, if there is need) and builds build/PRESET, 2 jobs.
+# build_preset PRESET [TARGET]: configures (again, if there is need) and builds build/PRESET, 2 jobs.
 build_preset() {
 	local launcher=()
 	if command -v ccache > /dev/null; then launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache); fi
-	cmake --preset "$1" "${launcher[@]}" && cmake --build "build/$1" -j 2
+	cmake --preset "$1" "${launcher[@]}" && cmake --build "build/$1" -j 2 ${2:+--target "$2"}
 }

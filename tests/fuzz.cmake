@@ -7,6 +7,10 @@
 # played at random, and by libFuzzer.
 include_guard()
 include(${CMAKE_CURRENT_LIST_DIR}/sim.cmake)
+pkg_check_modules(INIH REQUIRED IMPORTED_TARGET inih)
+pkg_check_modules(CURL REQUIRED IMPORTED_TARGET libcurl)
+
+add_custom_target(fuzz-targets)
 
 function(infuse_fuzz name count fuzz_count)
   cmake_parse_arguments(FUZZ "" "" "SOURCES;LIBRARIES" ${ARGN})
@@ -27,6 +31,7 @@ function(infuse_fuzz name count fuzz_count)
         target_compile_options(${library} PRIVATE -fsanitize=fuzzer-no-link)
       endif()
     endforeach()
+    add_dependencies(fuzz-targets fuzz-${name})
     # What it finds goes into the first folder.
     file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/found-${name})
     add_test(NAME fuzz-${name} COMMAND fuzz-${name} -max_len=4096 -len_control=0 -timeout=10
@@ -41,7 +46,9 @@ infuse_fuzz(session 100000 500000 SOURCES fuzz/session_play.c LIBRARIES server)
 infuse_fuzz(client 50000 400000
   SOURCES fuzz/client_play.c fuzz/client_kernel.c fuzz/client_donor.c sim/model.c
   LIBRARIES sim-pagestore common)
+infuse_fuzz(stranger 50000 100000 SOURCES fuzz/stranger_play.c LIBRARIES server secure common)
+infuse_fuzz(etcd 20000 50000 SOURCES fuzz/etcd_play.c LIBRARIES donors registry common PkgConfig::JSONC
+  PkgConfig::CURL)
 infuse_fuzz(donors 50000 50000 SOURCES fuzz/donors_play.c LIBRARIES donors registry common)
-pkg_check_modules(INIH REQUIRED IMPORTED_TARGET inih)
 infuse_fuzz(config 30000 50000 SOURCES fuzz/config_play.c ${CMAKE_SOURCE_DIR}/server/options_file.c
   LIBRARIES common PkgConfig::INIH)
