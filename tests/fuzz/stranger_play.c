@@ -50,7 +50,7 @@ static void start(void)
 	key_generate(&keys->key[0], (uint64_t)time(NULL));
 	keys->count = 1;
 	must(!key_write(path, keys));
-	must(!srv_gate_open(path, true, &gate));
+	must(!srv_gate_open(&(struct srv_gate_options){.key_file = path, .allow_plain = true}, &gate));
 	unlink(path);
 	must(!srv_lender_open(&o, &lender));
 	srv_lender_set_gate(lender, gate);
