@@ -17,6 +17,8 @@ static int heap_area_open(struct area *a, const struct area_options *o)
 		/* In the faulting thread each thread wants a way of its own to the donors. */
 		.threads = o->mode == INJECT_MODE_SIGBUS ? o->threads : 0,
 		.prefetch = o->prefetch,
+		.seal = o->seal,
+		.key_file = o->key_file,
 		.window_pages = o->window_pages,
 	};
 	struct inject_heap *heap;

@@ -22,7 +22,8 @@ struct bench_options {
 	uint64_t size_bytes;
 	const char *locals;     /* "25%" or "10%,256M": measured one after the other */
 	struct opt_share local; /* the one measured now */
-	const char *transport;  /* "tcp", "unix", "shm", or "local" for plain memory */
+	const char *transport;  /* "tcp", "tls", "unix", "shm", or "local" for plain memory */
+	const char *seal;       /* "off", "on", or "both": in turns */
 	uint64_t donors;
 	struct opt_list donor; /* addresses of donors that run already */
 	uint64_t threads;
@@ -72,6 +73,8 @@ struct area_options {
 	const char *prefetch;
 	unsigned window_pages;
 	enum inject_mode mode;
+	bool seal;
+	const char *key_file; /* of the donors; NULL: they have none */
 	bool scattered; /* the peer must not read around a touched page: each is to miss */
 };
 
@@ -223,6 +226,7 @@ struct donors {
 	int pid[DONORS_MAX];
 	char address[DONORS_MAX][160];
 	const char *list[DONORS_MAX];
+	char key_file[300]; /* for "tls"; else "" */
 };
 /* Starts count servers with `bytes` of room each, and waits until they serve. */
 int donors_start(struct donors *d, const char *transport, unsigned count, uint64_t bytes,
@@ -237,6 +241,7 @@ struct bench_result {
 	const char *transport;
 	const char *variant; /* "read", "spinning, 2 cores"; "" */
 	const char *mode;    /* NULL where it means nothing */
+	bool sealed;
 	const char *prefetch;
 	uint64_t size_bytes, local_bytes;
 	unsigned threads, donors, runs;

@@ -4,10 +4,12 @@
 #include "bench/bench.h"
 #include "common/clock.h"
 #include "common/error.h"
+#include "secure/key.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define READY_NS (60 * NSEC_PER_SEC) /* big arenas are touched before they are served */
@@ -34,7 +36,7 @@ static const char *server_path(char *buf, size_t len)
 static int read_address(const char *ready, const char *transport, char *ret, size_t len)
 {
 	FILE *f = fopen(ready, "re");
-	bool tcp = !strcmp(transport, "tcp");
+	bool tcp = !strcmp(transport, "tcp") || !strcmp(transport, "tls");
 	char line[160];
 
 	ret[0] = 0;
@@ -63,7 +65,7 @@ static int start_one(struct donors *d, unsigned i, const char *transport, uint64
 	snprintf(size, sizeof size, "%llu", (unsigned long long)bytes);
 	snprintf(ready, sizeof ready, "%s/%s.ready", dir, name);
 	unlink(ready);
-	if (!strcmp(transport, "tcp"))
+	if (!strcmp(transport, "tcp") || !strcmp(transport, "tls"))
 		snprintf(listen, sizeof listen, "tcp:127.0.0.1:0");
 	else
 		snprintf(listen, sizeof listen, "unix:%s/%s.sock", dir, name);
@@ -78,6 +80,8 @@ static int start_one(struct donors *d, unsigned i, const char *transport, uint64
 				    "--no-registry",
 				    "--ready-file",
 				    ready,
+				    *d->key_file ? "--key" : NULL,
+				    d->key_file,
 				    NULL};
 	r = child_start(name, argv, same_core ? 0 : 1 + i, &d->pid[i]);
 	if (r)
@@ -93,10 +97,33 @@ static int start_one(struct donors *d, unsigned i, const char *transport, uint64
 	return read_address(ready, transport, d->address[i], sizeof d->address[i]);
 }
 
+/* One that is good for this measurement. */
+static int make_key(struct donors *d)
+{
+	struct key_set *set = key_set_create();
+	const char *dir;
+	int r = set ? child_folder(&dir) : err_fail(-ENOMEM, "no memory for keys");
+
+	if (!r) {
+		snprintf(d->key_file, sizeof d->key_file, "%s/key", dir);
+		key_generate(&set->key[0], (uint64_t)time(NULL));
+		set->count = 1;
+		r = key_write(d->key_file, set);
+	}
+	key_free(set);
+	return r;
+}
+
 int donors_start(struct donors *d, const char *transport, unsigned count, uint64_t bytes,
 		 bool same_core)
 {
+	int ready = 0;
+
 	*d = (struct donors){0};
+	if (!strcmp(transport, "tls"))
+		ready = make_key(d);
+	if (ready)
+		return ready;
 	for (unsigned i = 0; i < count; i++) {
 		int r = start_one(d, i, transport, bytes, same_core);
 

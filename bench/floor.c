@@ -24,6 +24,9 @@ static const struct {
 
 static int wire_of(const char *transport, enum floor_wire *ret)
 {
+	/* What encryption costs is not the floor's. */
+	if (!strcmp(transport, "tls"))
+		transport = "tcp";
 	for (unsigned i = 0; i < WIRES; i++)
 		if (!strcmp(transport, wires[i].name)) {
 			*ret = wires[i].wire;

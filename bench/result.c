@@ -43,17 +43,18 @@ static const char *word(const char *s)
 static void print_row(const struct bench_result *r)
 {
 	char us[24], p50[24], p99[24], floor[24], ratio[24], hit[24], lru[24], over[24], tcp[24];
-	char shm[24];
+	char shm[24], transport[24];
 
 	if (r->skipped) {
 		printf("%-10s %-9s skipped: %s\n", r->workload, r->transport, r->skipped);
 		return;
 	}
+	snprintf(transport, sizeof transport, "%s%s", word(r->transport), r->sealed ? "+seal" : "");
 	printf("%-10s %-9s %-20s %3u %-8s %-10s %9s %8s %8s %8s %6s %9llu %9llu %9llu %9llu %5s "
 	       "%5s "
 	       "%6s %6s "
 	       "%6s\n",
-	       r->workload, word(r->transport), word(r->variant), r->threads, word(r->mode),
+	       r->workload, transport, word(r->variant), r->threads, word(r->mode),
 	       word(r->prefetch), cell(r->us_per_page, us, sizeof us),
 	       cell(r->p50_us, p50, sizeof p50), cell(r->p99_us, p99, sizeof p99),
 	       cell(r->floor_us, floor, sizeof floor), cell(r->ratio, ratio, sizeof ratio),
@@ -108,6 +109,7 @@ static void print_json(const struct bench_result *r)
 	add(o, "workload", text(r->workload));
 	add(o, "variant", text(r->variant));
 	add(o, "transport", text(r->transport));
+	add(o, "sealed", json_object_new_boolean(r->sealed));
 	add(o, "mode", text(r->mode));
 	add(o, "prefetch", text(r->prefetch));
 	add(o, "size_bytes", count(r->size_bytes));

@@ -248,6 +248,7 @@ static int with_donors(const struct bench_options *o, const struct workload *w,
 		return r;
 	ao->donors = d.list;
 	ao->donors_count = d.count;
+	ao->key_file = *d.key_file ? d.key_file : NULL;
 	r = runner_measure(o, w, &area_heap, ao, ret);
 	donors_stop(&d);
 	return r;
@@ -301,6 +302,7 @@ int runner_run(const struct bench_options *o, const struct workload *w, struct b
 		.prefetch = o->prefetch,
 		.window_pages = (unsigned)o->window_pages,
 		.mode = handler ? INJECT_MODE_HANDLER : INJECT_MODE_SIGBUS,
+		.seal = !is_plain && !strcmp(o->seal, "on"),
 	};
 
 	if (!bytes)
@@ -321,6 +323,7 @@ int runner_run(const struct bench_options *o, const struct workload *w, struct b
 						     : "mixed",
 		.write_percent = w->writes ? (unsigned)o->write_percent : 0,
 		.mode = is_plain ? NULL : o->mode,
+		.sealed = ao.seal,
 		.prefetch = is_plain ? NULL : o->prefetch,
 		.size_bytes = bytes,
 		.local_bytes = ao.local_bytes,

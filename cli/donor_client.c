@@ -5,10 +5,12 @@
  * by the C library's own threads: the resolver's patience must not become ours.
  */
 #include "cli/donor.h"
+#include "cli/donor_key.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/parse.h"
+#include "secure/link.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -19,13 +21,15 @@
 #include <string.h>
 #include <sys/un.h>
 
-enum step { STEP_LOOKUP, STEP_CONNECT, STEP_HELLO, STEP_ORDER, STEP_STAT, STEP_DONE };
+enum step { STEP_LOOKUP, STEP_CONNECT, STEP_TLS, STEP_HELLO, STEP_ORDER, STEP_STAT, STEP_DONE };
 
 /* The conversation with one donor. */
 struct talk {
 	struct donor *donor;
 	enum step step;
 	int fd;
+	struct link *link; /* TLS; NULL: plainly */
+	short events;      /* STEP_TLS: what it waits for */
 	unsigned address, minor;
 	unsigned char out[sizeof(struct wire_header) + sizeof(struct wire_hello)];
 	size_t out_bytes, sent;
@@ -156,6 +160,8 @@ static void begin_address(struct round *r, struct talk *t);
 
 static void hang_up(struct talk *t)
 {
+	link_close(t->link);
+	t->link = NULL;
 	if (t->fd >= 0)
 		close(t->fd);
 	t->fd = -1;
@@ -218,6 +224,48 @@ static void say_hello(struct talk *t)
 	t->step = STEP_HELLO;
 }
 
+/* Moves the handshake on; the hello follows it. */
+static void shake(struct round *r, struct talk *t)
+{
+	int n = link_shake(t->link, &t->events);
+
+	if (!n)
+		say_hello(t);
+	else if (n != -EAGAIN)
+		give_up(r, t, n, err_text());
+}
+
+/* "HOST" of "tcp:HOST:PORT", without the brackets of IPv6. */
+static void host_of(const char *address, char ret[128])
+{
+	const char *from = address + strcspn(address, ":") + 1, *colon = strrchr(from, ':');
+	size_t n = colon ? (size_t)(colon - from) : strlen(from);
+
+	if (*from == '[' && n >= 2) {
+		from++;
+		n -= 2;
+	}
+	snprintf(ret, 128, "%.*s", (int)n, from);
+}
+
+/* The socket is connected. */
+static void connected(struct round *r, struct talk *t)
+{
+	const struct donor_address *a = &t->donor->address[t->address];
+	char host[128];
+
+	if (!donor_tls() || a->addr.ss_family == AF_UNIX) {
+		say_hello(t);
+		return;
+	}
+	host_of(a->text, host);
+	t->step = STEP_TLS;
+	if (link_open(donor_tls(), t->fd, host, &t->link))
+		give_up(r, t, -EACCES, err_text());
+	else
+		shake(r, t);
+}
+
 static void begin_address(struct round *r, struct talk *t)
 {
 	struct donor_address *a = &t->donor->address[t->address];
@@ -241,7 +289,7 @@ static void begin_address(struct round *r, struct talk *t)
 	}
 	t->step = STEP_CONNECT;
 	if (!connect(t->fd, (const struct sockaddr *)&a->addr, a->len))
-		say_hello(t);
+		connected(r, t);
 	else if (errno != EINPROGRESS)
 		give_up_errno(r, t, -errno);
 }
@@ -372,6 +420,27 @@ static int check_head(struct round *r, struct talk *t)
 	return 0;
 }
 
+/* As recv() and send(), with the error as a value. */
+static ssize_t take_bytes(struct talk *t, void *p, size_t n)
+{
+	ssize_t got;
+
+	if (t->link)
+		return link_receive(t->link, &(struct iovec){p, n}, 1);
+	got = recv(t->fd, p, n, 0);
+	return got < 0 ? -errno : got;
+}
+
+static ssize_t give_bytes(struct talk *t, void *p, size_t n)
+{
+	ssize_t sent;
+
+	if (t->link)
+		return link_send(t->link, &(struct iovec){p, n}, 1);
+	sent = send(t->fd, p, n, MSG_NOSIGNAL);
+	return sent < 0 ? -errno : sent;
+}
+
 static void hear(struct round *r, struct talk *t)
 {
 	const size_t head = sizeof t->head;
@@ -380,13 +449,13 @@ static void hear(struct round *r, struct talk *t)
 		size_t want = t->got < head ? head : head + le32toh(t->head.bytes);
 		void *to = t->got < head ? (void *)((char *)&t->head + t->got)
 					 : (void *)(t->body + t->got - head);
-		ssize_t n = recv(t->fd, to, want - t->got, 0);
+		ssize_t n = take_bytes(t, to, want - t->got);
 
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		if (n == -EAGAIN || n == -EINTR)
 			return;
 		if (n <= 0) {
-			if (n < 0)
-				give_up_errno(r, t, -errno);
+			if (n < 0 && n != -ECONNRESET)
+				give_up_errno(r, t, (int)n);
 			else
 				give_up(r, t, -ECONNRESET, "it closed the connection");
 			return;
@@ -416,13 +485,15 @@ static void speak(struct round *r, struct talk *t)
 			give_up_errno(r, t, -error);
 			return;
 		}
-		say_hello(t);
+		connected(r, t);
 	}
-	n = send(t->fd, t->out + t->sent, t->out_bytes - t->sent, MSG_NOSIGNAL);
+	if (t->step == STEP_TLS || t->step == STEP_DONE || t->step == STEP_LOOKUP)
+		return;
+	n = give_bytes(t, t->out + t->sent, t->out_bytes - t->sent);
 	if (n >= 0)
 		t->sent += (size_t)n;
-	else if (errno != EAGAIN && errno != EINTR)
-		give_up_errno(r, t, -errno);
+	else if (n != -EAGAIN && n != -EINTR)
+		give_up_errno(r, t, (int)n);
 }
 
 /* What to wait for; a lookup has no descriptor, so it is looked at now and then. */
@@ -439,6 +510,8 @@ static int plan(struct round *r, uint64_t now)
 		if (t->step == STEP_LOOKUP && left > 10)
 			left = 10;
 		r->pfd[i] = (struct pollfd){.fd = t->fd, .events = out ? POLLOUT : POLLIN};
+		if (t->step == STEP_TLS)
+			r->pfd[i].events = t->events;
 	}
 	return (int)left;
 }
@@ -478,7 +551,9 @@ static void converse(struct round *r)
 
 			if (!r->pfd[i].revents || t->fd != r->pfd[i].fd || t->fd < 0)
 				continue;
-			if (t->step == STEP_CONNECT || t->sent < t->out_bytes)
+			if (t->step == STEP_TLS)
+				shake(r, t);
+			else if (t->step == STEP_CONNECT || t->sent < t->out_bytes)
 				speak(r, t);
 			else
 				hear(r, t);

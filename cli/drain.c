@@ -5,6 +5,7 @@
  * until it is undone or ends, whether this command waits or not.
  */
 #include "cli/donor.h"
+#include "cli/donor_key.h"
 #include "cli/json.h"
 #include "cli/verb.h"
 #include "common/clock.h"
@@ -20,6 +21,7 @@
 
 struct config {
 	struct opt_list donor;
+	struct donor_keys keys;
 	const char *registry;
 	uint64_t timeout_ns, wait_ns;
 	bool json, wait, undo;
@@ -42,7 +44,7 @@ static const struct opt table[] = {
 	 .type = OPT_FLAG,
 	 .offset = offsetof(struct config, undo),
 	 .help = "it lends again"},
-	DONOR_OPTIONS(struct config),
+	DONOR_OPTIONS(struct config), DONOR_KEY_OPTIONS(struct config, keys),
 };
 
 static const struct opt_command command = {
@@ -80,7 +82,9 @@ static int find(struct config *c, const char *word, struct donor_list *l)
 	/* An address needs no registry. */
 	if (strchr(word, ':') && !c->donor.count)
 		c->donor.item[c->donor.count++] = word;
-	r = donor_find(&c->donor, c->registry, l);
+	r = donor_secure(&c->keys, KEY_ADMIN);
+	if (!r)
+		r = donor_find(&c->donor, c->registry, l);
 	if (r)
 		return r;
 	r = pick(l, word);

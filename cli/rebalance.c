@@ -5,6 +5,7 @@
  * emptied one. Who gives how much is a pure function of what the donors say; --dry-run shows it.
  */
 #include "cli/donor.h"
+#include "cli/donor_key.h"
 #include "cli/json.h"
 #include "cli/table.h"
 #include "cli/verb.h"
@@ -16,6 +17,7 @@
 
 struct config {
 	struct opt_list donor;
+	struct donor_keys keys;
 	const char *registry;
 	uint64_t timeout_ns, margin;
 	bool json, dry_run;
@@ -33,7 +35,7 @@ static const struct opt table[] = {
 	 .type = OPT_FLAG,
 	 .offset = offsetof(struct config, dry_run),
 	 .help = "only show what would be asked back"},
-	DONOR_OPTIONS(struct config),
+	DONOR_OPTIONS(struct config), DONOR_KEY_OPTIONS(struct config, keys),
 };
 
 static const struct opt_command command = {
@@ -140,6 +142,8 @@ int verb_rebalance(int argc, char **argv)
 	if (r)
 		return r > 0 ? 0 : VERB_USAGE;
 	r = verb_no_words(argc, argv, first);
+	if (!r)
+		r = donor_secure(&c.keys, KEY_ADMIN);
 	if (!r)
 		r = donor_find(&c.donor, c.registry, &l);
 	if (r)

@@ -6,6 +6,7 @@
  */
 #include "cli/run.h"
 #include "cli/donor.h"
+#include "cli/donor_key.h"
 #include "cli/verb.h"
 #include "common/error.h"
 #include "common/options.h"
@@ -31,6 +32,8 @@ struct config {
 	const char *registry;
 	uint64_t heap_min, heap_size, donor_size;
 	const char *prefetch;
+	struct donor_keys keys;
+	bool seal;
 	bool stats;
 	const char *stats_file;
 };
@@ -55,6 +58,11 @@ static const struct opt table[] = {
 	 .offset = FIELD(registry),
 	 .arg = "FILE",
 	 .help = "use the donors announced there"},
+	DONOR_KEY_OPTIONS(struct config, keys),
+	{.name = "seal",
+	 .type = OPT_FLAG,
+	 .offset = FIELD(seal),
+	 .help = "encrypt pages before they leave this process"},
 	{.name = "heap-min",
 	 .type = OPT_SIZE,
 	 .offset = FIELD(heap_min),
@@ -328,6 +336,9 @@ static int set_environment(const struct config *c, const char *library, const ch
 	r |= set_size("INFUSE_HEAP_SIZE", c->heap_size);
 	if (c->prefetch)
 		r |= prefetch_set(c->prefetch);
+	r |= donor_keys_export(&c->keys);
+	if (c->seal)
+		r |= setenv("INFUSE_SEAL", "1", 1);
 	if (c->stats)
 		r |= setenv("INFUSE_STATS", "1", 1);
 	if (c->stats_file) {
@@ -362,7 +373,7 @@ int verb_run(int argc, char **argv)
 	r = run_check_program(argv[0]);
 	if (r)
 		return fail(r);
-	if (probe_machine(&probe) || find_library(library, sizeof library) ||
+	if (donor_secure(&c.keys, KEY_BORROWER) || probe_machine(&probe) || find_library(library, sizeof library) ||
 	    choose_donors(&c, &probe, donors, sizeof donors) ||
 	    set_environment(&c, library, donors))
 		return fail(RUN_FAILED);

@@ -6,6 +6,7 @@
  * "In" and "out" are seen from the donor: pages in were written to it, pages out read from it.
  */
 #include "cli/donor.h"
+#include "cli/donor_key.h"
 #include "cli/json.h"
 #include "cli/table.h"
 #include "cli/verb.h"
@@ -20,6 +21,7 @@
 
 struct config {
 	struct opt_list donor;
+	struct donor_keys keys;
 	const char *registry;
 	uint64_t timeout_ns, watch_ns, rounds;
 	bool json;
@@ -42,7 +44,7 @@ static const struct opt table[] = {
 	 .arg = "N",
 	 .help = "with --watch: end after N rounds [never]",
 	 .min = 1},
-	DONOR_OPTIONS(struct config),
+	DONOR_OPTIONS(struct config), DONOR_KEY_OPTIONS(struct config, keys),
 };
 
 static const struct opt_command command = {
@@ -226,6 +228,8 @@ int verb_stat(int argc, char **argv)
 	if (r)
 		return r > 0 ? 0 : VERB_USAGE;
 	r = take_interval(&c, argc, argv, first);
+	if (!r)
+		r = donor_secure(&c.keys, KEY_METRICS);
 	if (!r)
 		r = donor_find(&c.donor, c.registry, &l);
 	if (r)

@@ -4,6 +4,7 @@
  * the donors know each other's part as little as this command does.
  */
 #include "cli/donor.h"
+#include "cli/donor_key.h"
 #include "cli/json.h"
 #include "cli/table.h"
 #include "cli/verb.h"
@@ -11,12 +12,13 @@
 
 struct config {
 	struct opt_list donor;
+	struct donor_keys keys;
 	const char *registry;
 	uint64_t timeout_ns;
 	bool json;
 };
 
-static const struct opt table[] = {DONOR_OPTIONS(struct config)};
+static const struct opt table[] = {DONOR_OPTIONS(struct config), DONOR_KEY_OPTIONS(struct config, keys)};
 
 static const struct opt_command command = {
 	.name = "infuse volumes",
@@ -123,6 +125,8 @@ int verb_volumes(int argc, char **argv)
 	if (r)
 		return r > 0 ? 0 : VERB_USAGE;
 	r = verb_no_words(argc, argv, first);
+	if (!r)
+		r = donor_secure(&c.keys, KEY_METRICS);
 	if (!r)
 		r = donor_find(&c.donor, c.registry, &l);
 	if (r)

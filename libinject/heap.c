@@ -176,6 +176,11 @@ static int donors_copy(struct inject_heap *h, const struct inject_options *o)
 		.ports = h->ports,
 		.depth = PORT_OPS,
 		.deadline_ns = h->deadline_ns,
+		.seal = o->seal,
+		.key_file = o->key_file,
+		.tls_ca = o->tls_ca,
+		.tls_cert = o->tls_cert,
+		.tls_cert_key = o->tls_cert_key,
 		.transient = true,
 	};
 	return 0;

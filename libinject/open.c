@@ -23,16 +23,30 @@ static unsigned donors_from_environment(char *copy, size_t len, const char **don
 	return n;
 }
 
+static const char *or_variable(const char *given, const char *name)
+{
+	const char *s = given ? NULL : getenv(name);
+
+	return s && *s ? s : given;
+}
+
 int inject_open(const struct inject_options *o, struct inject_heap **ret)
 {
-	struct inject_options full = *o;
+	struct inject_options full;
 	const char *donor[PS_MAX_DONORS];
 	char copy[4096];
 	struct known_donors list = {0};
 	int r;
 
-	if (o->size != sizeof *o || o->donors)
+	if (o->size != sizeof *o)
 		return heap_open(o, 0, ret);
+	full = *o;
+	full.key_file = or_variable(o->key_file, "INFUSE_KEY_FILE");
+	full.tls_ca = or_variable(o->tls_ca, "INFUSE_TLS_CA");
+	full.tls_cert = or_variable(o->tls_cert, "INFUSE_TLS_CERT");
+	full.tls_cert_key = or_variable(o->tls_cert_key, "INFUSE_TLS_CERT_KEY");
+	if (o->donors)
+		return heap_open(&full, 0, ret);
 	full.donors = donor;
 	full.donors_count = donors_from_environment(copy, sizeof copy, donor);
 	if (!full.donors_count) {

@@ -7,7 +7,7 @@ requires jq
 
 check() {
 	jq -e -s 'length > 0 and all(.[]; type == "object" and
-		(. as $o | all("workload", "transport", "size_bytes", "local_bytes", "threads", "us_per_page",
+		(. as $o | all("workload", "transport", "sealed", "size_bytes", "local_bytes", "threads", "us_per_page",
 			"p50_us", "p99_us", "floor_us", "ratio", "faults", "pages_in", "pages_out",
 			"prefetch_hits", "write_percent", "hit_ratio", "lru_hit_ratio",
 			"overhead_bytes", "overhead_percent", "page_table_bytes", "faults_staged"; . as $k | $o | has($k))))' "$1" > "$scratch/verdict" ||

@@ -68,6 +68,13 @@ struct inject_options {
 				       "replay:FILE": libinject(3) */
 	unsigned window_pages;      /* prefetched at once, 1..64; 0: 64 */
 	uint64_t deadline_ns;       /* for one request; 0: 3 s */
+	int seal;                   /* not 0: pages leave this process encrypted (AES-256-GCM), by a
+				       key that is nowhere else */
+	const char *key_file;       /* talk to donors on other machines by TLS, and to those only that
+				       know this key: infuse-key(1); NULL: $INFUSE_KEY_FILE */
+	const char *tls_ca;         /* or certificates: of this CA, (PEM files, all three or none) */
+	const char *tls_cert;       /* ours, */
+	const char *tls_cert_key;   /* and its key */
 	uint64_t spin_ns;           /* polls so long before it sleeps; 0: 50 us */
 	/*
 	 * Called where the failure is found: in SIGBUS mode in the faulting thread, which may leave

@@ -95,6 +95,11 @@ static void open_heap(void)
 	o.local_bytes = s->local_bytes;
 	o.local_percent = s->local_percent;
 	o.prefetch = s->prefetch;
+	o.seal = s->seal;
+	o.key_file = s->key_file;
+	o.tls_ca = s->tls_ca;
+	o.tls_cert = s->tls_cert;
+	o.tls_cert_key = s->tls_cert_key;
 
 	atomic_store(&opener, (int)sys_call0(SYS_gettid));
 	filled = fill_standard();

@@ -32,6 +32,8 @@ struct settings {
 	const char *donors[PRELOAD_MAX_DONORS];
 	unsigned donors_count;
 	const char *stats_file;
+	const char *key_file, *tls_ca, *tls_cert, *tls_cert_key;
+	bool seal;
 	bool stats;
 };
 

@@ -24,6 +24,7 @@ static struct settings settings = {
 static char wrong[256];
 /* Copies: programs write over their environment (process titles) or drop it. */
 static char donors[MAX_TEXT], stats_file[MAX_TEXT], prefetch[MAX_TEXT];
+static char key_file[MAX_TEXT], tls_ca[MAX_TEXT], tls_cert[MAX_TEXT], tls_cert_key[MAX_TEXT];
 static _Atomic int known;
 
 static void note_wrong(const char *name)
@@ -81,6 +82,12 @@ static void read_all(void)
 	read_size("INFUSE_PLAIN", &settings.plain_bytes);
 	settings.prefetch = read_text("INFUSE_PREFETCH", prefetch, sizeof prefetch);
 	settings.stats_file = read_text("INFUSE_STATS_FILE", stats_file, sizeof stats_file);
+	settings.key_file = read_text("INFUSE_KEY_FILE", key_file, sizeof key_file);
+	settings.tls_ca = read_text("INFUSE_TLS_CA", tls_ca, sizeof tls_ca);
+	settings.tls_cert = read_text("INFUSE_TLS_CERT", tls_cert, sizeof tls_cert);
+	settings.tls_cert_key = read_text("INFUSE_TLS_CERT_KEY", tls_cert_key, sizeof tls_cert_key);
+	s = getenv("INFUSE_SEAL");
+	settings.seal = s && *s && strcmp(s, "0");
 	s = getenv("INFUSE_STATS");
 	settings.stats = s && *s && strcmp(s, "0");
 	if (read_text("INFUSE_DONOR", donors, sizeof donors))
