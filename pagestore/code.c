@@ -187,7 +187,7 @@ static bool try_first(struct core *c, unsigned slot, unsigned run)
 
 	for (uint32_t m = missing; m; m &= m - 1)
 		to[n++] = code_buf(c, slot, run, (unsigned)__builtin_ctz(m));
-	return (!missing || decode(c, slot, run, r->good, missing, to)) && core_page_fits(c, r->page, r->buf);
+	return (!missing || decode(c, slot, run, r->good, missing, to)) && core_page_fits(c, r->page, r->wire);
 }
 
 /* `use` gives the right page: the fragments that don't fit it are bad. */
@@ -207,7 +207,7 @@ static void keep(struct core *c, unsigned slot, unsigned run)
 		if (memcmp(want, code_buf(c, slot, run, f), bytes))
 			r->bad |= (uint16_t)(1u << f);
 	}
-	memcpy(r->buf, code->page, PS_PAGE_SIZE);
+	memcpy(r->wire, code->page, PS_PAGE_SIZE);
 }
 
 /* Every k of those that there are. */
@@ -230,16 +230,6 @@ static bool try_all(struct core *c, unsigned slot, unsigned run)
 	return false;
 }
 
-/* It fits; now it is to be the caller's. */
-static void open_page(struct core *c, unsigned slot, struct core_run *r)
-{
-	if (!c->map->seal || c->slot[slot].batch->kind == CORE_RAW)
-		return;
-	run_keep_sealed(c, slot, r);
-	if (!seal_unseal(c->map->seal, r->page, r->buf))
-		core_batch_fail(c, c->slot[slot].batch, -EBADMSG, -1, r->page);
-}
-
 void code_answer(struct core *c, unsigned slot, const struct core_ref *ref, int status)
 {
 	struct core_run *r = core_run_of(c, slot, ref->run);
@@ -255,7 +245,8 @@ void code_answer(struct core *c, unsigned slot, const struct core_ref *ref, int 
 		    (map_count(r->good) > k && try_all(c, slot, ref->run))) {
 			COUNT(c, bad_hashes, map_count(r->bad));
 			COUNT(c, hedges_won, r->hedged && r->out);
-			open_page(c, slot, r);
+			if (c->map->seal && r->buf != r->wire)
+				seal_check(c->map->seal, r->page, r->wire, r->buf);
 			if (r->bad)
 				run_repair(c, slot, ref->run);
 			else
@@ -288,7 +279,6 @@ void code_recheck(struct core *c, unsigned slot, unsigned run)
 	/* Late fragments landed where they were computed. */
 	c->slot[slot].left++;
 	r->state = RUN_READ;
-	r->wire = r->buf;
 	if (!c->map->seal && (try_first(c, slot, run) || try_all(c, slot, run))) {
 		run_done(c, slot, r);
 		return;

@@ -19,12 +19,19 @@
 
 uint64_t control_live(const struct ps_volume *v)
 {
-	uint64_t mask = 0;
+	uint64_t mask = 0, gone = map_gone(&v->map);
 
 	for (unsigned d = 0; d < v->donors; d++)
-		if (!v->donor[d].dead)
+		if (!v->donor[d].dead && !(gone >> d & 1))
 			mask |= 1ull << d;
 	return mask;
+}
+
+uint64_t control_timeout(const struct ps_volume *v)
+{
+	uint64_t ns = 2 * v->suspect_ns;
+
+	return v->map.members > v->map.need && ns < v->deadline_ns ? ns : v->deadline_ns;
 }
 
 static void end_call(struct ps_volume *v, unsigned d, int status)
@@ -125,7 +132,7 @@ int control_stat(struct ps_volume *v)
 
 		v->call[d].op = (struct tp_op){.kind = TP_STAT, .stat = &v->donor[d].stat};
 	}
-	control_run(v, live, v->deadline_ns);
+	control_run(v, live, control_timeout(v));
 	for (uint64_t m = live; m; m &= m - 1) {
 		unsigned d = (unsigned)__builtin_ctzll(m);
 
@@ -193,7 +200,7 @@ int control_lists(struct ps_volume *v, enum tp_kind kind, const struct wire_clon
 
 		for (uint64_t m = mask & ~live; m; m &= m - 1)
 			v->call[__builtin_ctzll(m)].status = -EIO;
-		control_run(v, live, v->deadline_ns);
+		control_run(v, live, control_timeout(v));
 		for (; mask; mask &= mask - 1) {
 			unsigned d = (unsigned)__builtin_ctzll(mask);
 

@@ -229,7 +229,8 @@ void core_batch_fail(struct core *c, struct ps_batch *b, int status, int donor, 
 	b->status = status;
 	b->donor = donor;
 	b->page = page;
-	COUNT(c, errors, 1);
+	/* The copier runs into pages that are being written: no error. */
+	COUNT(c, errors, b->kind == PS_READ || b->kind == PS_WRITE);
 }
 
 static void batch_done(struct core *c, struct ps_batch *b)
@@ -438,7 +439,8 @@ static void take_page(struct core *c, unsigned slot, struct ps_batch *b, uint64_
 	} else if (hash == HASH_LOST) {
 		core_batch_fail(c, b, -EIO, s->donor[0], page);
 	} else {
-		add_page(c, slot, RUN_READ, page, buf, buf);
+		add_page(c, slot, RUN_READ, page, buf,
+			 c->map->seal && b->kind == PS_READ ? core_sealed(c, slot, 1) : buf);
 	}
 }
 
@@ -542,7 +544,7 @@ static struct tp_seg piece_seg(struct core *c, unsigned slot, const struct core_
 	uint32_t sectors;
 
 	if (!c->map->parts)
-		return (struct tp_seg){p->handle, in_slab, r->pages, p->write ? r->wire : r->buf};
+		return (struct tp_seg){p->handle, in_slab, r->pages, r->wire};
 	sectors = PS_PAGE_SIZE / WIRE_SECTOR / c->map->parts;
 	return (struct tp_seg){p->handle, in_slab * sectors, sectors,
 			       code_buf(c, slot, p->run, p->frag)};

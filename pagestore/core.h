@@ -68,7 +68,7 @@ struct core_donor {
 struct core_run {
 	uint64_t page;
 	unsigned char *buf;
-	unsigned char *wire;      /* what is written: buf, or it sealed */
+	unsigned char *wire;      /* what donors see: buf, or it sealed */
 	uint32_t pages;
 	uint32_t generation;      /* of the set that it was last sent by */
 	uint16_t sent;            /* places that have been asked or sent to */
@@ -254,8 +254,6 @@ void run_recheck(struct core *c, unsigned slot, unsigned run);
 void run_done(struct core *c, unsigned slot, struct core_run *r);
 void run_fail(struct core *c, unsigned slot, struct core_run *r, int status, int donor);
 void run_repair(struct core *c, unsigned slot, unsigned run);
-/* Keeps what a bad copy is rewritten with. */
-void run_keep_sealed(struct core *c, unsigned slot, struct core_run *r);
 bool run_is_whole(const struct core *c, unsigned slot, const struct core_run *r);
 int core_pick(struct core *c, struct map_slab *s, uint64_t set, uint32_t places);
 

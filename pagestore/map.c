@@ -78,7 +78,7 @@ static bool change(struct map *m, struct map_slab *s, uint64_t *set, uint64_t to
 	return true;
 }
 
-bool map_drop(struct map *m, struct map_slab *s, unsigned place, uint64_t handle)
+static bool leave(struct map *m, struct map_slab *s, unsigned place, uint64_t handle, bool force)
 {
 	uint64_t set = map_set(s), without;
 	uint8_t donor;
@@ -94,13 +94,23 @@ bool map_drop(struct map *m, struct map_slab *s, unsigned place, uint64_t handle
 		}
 		if (here != handle)
 			return true;
-		if (set & SET_LIVE(place) && map_count(set_live(without)) < m->need)
+		if (!force && set & SET_LIVE(place) && map_count(set_live(without)) < m->need)
 			return false;
 		if (!change(m, s, &set, without + SET_GENERATION))
 			continue;
 		__atomic_fetch_add(&m->dropped, 1, __ATOMIC_RELAXED);
 		return true;
 	}
+}
+
+bool map_drop(struct map *m, struct map_slab *s, unsigned place, uint64_t handle)
+{
+	return leave(m, s, place, handle, false);
+}
+
+void map_lose(struct map *m, struct map_slab *s, unsigned place, uint64_t handle)
+{
+	leave(m, s, place, handle, true);
 }
 
 void map_put(struct map *m, uint64_t slab, unsigned n, const uint8_t *donor, const uint64_t *handle)

@@ -133,6 +133,9 @@ static inline unsigned map_count(uint32_t places)
  */
 bool map_drop(struct map *m, struct map_slab *s, unsigned place, uint64_t handle);
 
+/* The same for a member that has lost its contents: whether the set needs it or not. */
+void map_lose(struct map *m, struct map_slab *s, unsigned place, uint64_t handle);
+
 /* --- under the volume's lock --- */
 
 /* A new slab with n live members, in places 0 .. n - 1; fragment i in place i. */

@@ -28,7 +28,7 @@ static bool take_offer(struct ps_port *p, unsigned d)
 		core_end_messages(&p->core, d, 0);
 	}
 	__atomic_store_n(&p->retired[d], p->conn[d], __ATOMIC_RELEASE);
-	p->conn[d] = c;
+	__atomic_store_n(&p->conn[d], c, __ATOMIC_RELEASE);
 	p->live |= 1ull << d;
 	__atomic_fetch_and(&p->core.offered, ~(1ull << d), __ATOMIC_SEQ_CST);
 	core_opened(&p->core, d, &p->offer_limits[d]);
@@ -113,7 +113,7 @@ static void forgive(struct ps_port *p, uint64_t now_ns)
 {
 	uint64_t idle = now_ns - p->driven_ns;
 
-	if (p->core.inflight && (int64_t)idle > (int64_t)LOOK_NS)
+	if ((p->core.inflight || p->core.busy) && (int64_t)idle > (int64_t)LOOK_NS)
 		core_forgive(&p->core, idle);
 	p->driven_ns = now_ns;
 }
@@ -131,6 +131,39 @@ int ps_submit(struct ps_port *p, struct ps_batch *b, uint64_t now_ns)
 	b->port = p;
 	push(p, now_ns);
 	return 0;
+}
+
+int port_read_raw(struct ps_port *p, struct ps_batch *b, uint64_t now_ns)
+{
+	int r;
+
+	forgive(p, now_ns);
+	r = core_read_raw(&p->core, b, now_ns);
+	if (!r)
+		push(p, now_ns);
+	return r;
+}
+
+int port_fill(struct ps_port *p, struct ps_batch *b, unsigned place, uint64_t now_ns)
+{
+	int r;
+
+	forgive(p, now_ns);
+	r = core_fill(&p->core, b, place, now_ns);
+	if (!r)
+		push(p, now_ns);
+	return r;
+}
+
+struct tp_conn *port_offer(struct ps_port *p, unsigned donor, struct tp_conn *c,
+			   const struct core_limits *limits)
+{
+	struct tp_conn *before = __atomic_exchange_n(&p->offer[donor], NULL, __ATOMIC_ACQ_REL);
+
+	p->offer_limits[donor] = *limits;
+	__atomic_store_n(&p->offer[donor], c, __ATOMIC_RELEASE);
+	__atomic_fetch_or(&p->core.offered, 1ull << donor, __ATOMIC_SEQ_CST);
+	return before;
 }
 
 unsigned ps_poll(struct ps_port *p, uint64_t now_ns, struct ps_batch **done, unsigned n)

@@ -144,8 +144,11 @@ void run_repair(struct core *c, unsigned slot, unsigned run)
 	bool any = false;
 	uint8_t donor;
 
-	/* A late answer may still land in the buffer: the next reader repairs. */
-	if (r->out) {
+	/*
+	 * A late answer may still land in the buffer: the next reader repairs. The copier does not
+	 * own the page: what it would repair may be just being written.
+	 */
+	if (r->out || c->slot[slot].batch->kind == CORE_RAW) {
 		run_done(c, slot, r);
 		return;
 	}
@@ -194,7 +197,7 @@ static void read_failed(struct core *c, unsigned slot, unsigned run, int status,
 	run_fail(c, slot, r, r->status, r->fail_donor);
 }
 
-/* Checks what came and opens what is sealed, in place. Returns how many pages are bad: bits. */
+/* Checks what came, and opens what is sealed. Returns how many pages are bad: bits. */
 static unsigned check_run(struct core *c, unsigned slot, const struct core_run *r,
 			  uint64_t bad[PS_BATCH_PAGES / 64])
 {
@@ -202,10 +205,11 @@ static unsigned check_run(struct core *c, unsigned slot, const struct core_run *
 	unsigned n = 0;
 
 	for (uint32_t i = 0; i < r->pages; i++) {
-		unsigned char *p = r->buf + (size_t)i * PS_PAGE_SIZE;
+		size_t at = (size_t)i * PS_PAGE_SIZE;
 
-		if (c->map->seal && !raw ? seal_unseal(c->map->seal, r->page + i, p)
-					 : core_page_fits(c, r->page + i, p))
+		if (c->map->seal && !raw
+			    ? seal_check(c->map->seal, r->page + i, r->wire + at, r->buf + at)
+			    : core_page_fits(c, r->page + i, r->buf + at))
 			continue;
 		bad[i / 64] |= 1ull << i % 64;
 		n++;
@@ -230,6 +234,7 @@ static void split_bad(struct core *c, unsigned slot, unsigned run, unsigned plac
 			core_batch_fail(c, c->slot[slot].batch, -EBADMSG, (int)donor, r->page + i);
 			continue;
 		}
+		one->wire = r->wire + (size_t)i * PS_PAGE_SIZE;
 		one->generation = r->generation;
 		one->sent = r->sent;
 		one->hedged = r->hedged;
@@ -237,20 +242,6 @@ static void split_bad(struct core *c, unsigned slot, unsigned run, unsigned plac
 		read_failed(c, slot, c->slot[slot].runs - 1u, -EBADMSG, donor);
 	}
 	run_done(c, slot, r);
-}
-
-/* Before it is opened: the sealed bytes are what a bad copy is rewritten with. */
-void run_keep_sealed(struct core *c, unsigned slot, struct core_run *r)
-{
-	unsigned char *to;
-
-	if (!c->map->seal || !r->bad || c->slot[slot].batch->kind == CORE_RAW)
-		return;
-	to = core_sealed(c, slot, r->pages);
-	if (to)
-		r->wire = memcpy(to, r->buf, (size_t)r->pages * PS_PAGE_SIZE);
-	else
-		r->bad = 0; /* the next reader repairs */
 }
 
 static void read_answer(struct core *c, unsigned slot, const struct core_ref *ref, unsigned donor,
@@ -264,9 +255,8 @@ static void read_answer(struct core *c, unsigned slot, const struct core_ref *re
 		read_failed(c, slot, ref->run, status, donor);
 		return;
 	}
-	run_keep_sealed(c, slot, r);
 	n = check_run(c, slot, r, bad);
-	COUNT(c, bad_hashes, n);
+	COUNT(c, bad_hashes, c->slot[slot].batch->kind == PS_READ ? n : 0);
 	if (n && r->pages > 1 && !r->out) {
 		split_bad(c, slot, ref->run, ref->place, donor, bad);
 		return;
@@ -291,7 +281,8 @@ bool run_is_whole(const struct core *c, unsigned slot, const struct core_run *r)
 {
 	bool raw = c->slot[slot].batch->kind == CORE_RAW;
 
-	for (uint32_t i = 0; i < r->pages; i++) {
+	/* What is sealed lands elsewhere. */
+	for (uint32_t i = 0; i < r->pages && (raw || !c->map->seal); i++) {
 		const unsigned char *p = r->buf + (size_t)i * PS_PAGE_SIZE;
 
 		if (raw ? !core_page_fits(c, r->page + i, p)
@@ -316,7 +307,6 @@ void run_recheck(struct core *c, unsigned slot, unsigned run)
 	/* A cancelled answer had begun to land. Who answered well will do so again. */
 	r->state = RUN_READ;
 	r->hedged = true;
-	r->wire = r->buf;
 	r->sent = 0;
 	c->slot[slot].left++;
 	if (r->tries++ > READ_TRIES || !run_read_more(c, slot, run))

@@ -91,6 +91,11 @@ static uint64_t generation_of(const struct seal *s, uint64_t page)
 	return __atomic_load_n(&s->generation[page], __ATOMIC_RELAXED);
 }
 
+uint64_t seal_stamp(const struct seal *s, uint64_t page)
+{
+	return generation_of(s, page);
+}
+
 void seal_page(struct seal *s, uint64_t page, const void *from, void *to)
 {
 	unsigned current = s->branches - 1;

@@ -31,7 +31,9 @@ int seal_branch(struct seal *s, const unsigned char id[16]);
 void seal_page(struct seal *s, uint64_t page, const void *from, void *to);
 /* Opens what a donor sent, in place. False: not what was written last; buf holds nothing of use. */
 bool seal_unseal(struct seal *s, uint64_t page, void *buf);
-/* Would it open? For who moves sealed pages between donors. scratch: room for a page. */
+/* Changes with every write of the page. */
+uint64_t seal_stamp(const struct seal *s, uint64_t page);
+/* The same into another page, which holds nothing of use when it fails. */
 bool seal_check(struct seal *s, uint64_t page, const void *sealed, void *scratch);
 
 #endif

@@ -147,15 +147,20 @@ void ps_snapshot_drop(struct ps_volume *v, bool taken)
 static void forget_all(struct ps_volume *v, bool inherited)
 {
 	for (unsigned d = 0; d < v->donors; d++) {
-		for (unsigned i = 0; i < v->ports; i++)
+		for (unsigned i = 0; i <= v->ports; i++) {
 			v->port[i].conn[d]->t->forget(v->port[i].conn[d], inherited);
+			v->port[i].offer[d] = v->port[i].retired[d] = NULL;
+		}
+		memset(v->donor[d].old, 0, sizeof v->donor[d].old);
 		v->donor[d].control->t->forget(v->donor[d].control, inherited);
 		v->donor[d].spare->t->forget(v->donor[d].spare, inherited);
 	}
-	for (unsigned i = 0; i < v->ports; i++) {
+	for (unsigned i = 0; i <= v->ports; i++) {
 		v->port[i].live = 0;
+		v->port[i].core.offered = 0;
 		core_reset(&v->port[i].core);
 	}
+	maintain_reset(v);
 }
 
 /* The map is the snapshot's: what the parent's maintenance did since is not ours. */

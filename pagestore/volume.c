@@ -3,7 +3,7 @@
  * Opening and closing volumes. All memory and all connections are made here; what runs later only
  * uses them.
  */
-#include "pagestore/volume.h"
+#include "pagestore/maintain.h"
 #include "pagestore/seal.h"
 #include "secure/tls.h"
 #include "common/clock.h"
@@ -21,6 +21,7 @@
 #define DEFAULT_DEADLINE (3 * NSEC_PER_SEC)
 #define DEFAULT_SUSPECT  (500 * NSEC_PER_MSEC)
 #define DEFAULT_REBUILD  (256ull << 20)
+#define MAINTAIN_DEPTH   16u
 #define MAX_DEPTH        4096u
 #define MAX_PORTS        4096u
 #define MAX_PAGES        (1ull << 40)
@@ -42,15 +43,19 @@ void volume_new_borrower(unsigned char id[16])
 	id[0] |= 1; /* never all zero: that asks for a session without a borrower */
 }
 
-int volume_connect(struct ps_volume *v, unsigned donor, struct tp_conn *c, struct tp_hello *h)
+int volume_hello(struct ps_volume *v, struct tp_conn *c, struct tp_hello *h, uint64_t timeout_ns)
 {
-	struct wire_welcome *w = &h->welcome, *known = &v->donor[donor].hello.welcome;
-	int r;
-
 	memcpy(h->name, v->name, sizeof h->name);
 	h->transient = v->transient;
 	h->tls = v->tls;
-	r = c->t->open(c, h, v->connect_ns);
+	return c->t->open(c, h, timeout_ns);
+}
+
+int volume_connect(struct ps_volume *v, unsigned donor, struct tp_conn *c, struct tp_hello *h)
+{
+	struct wire_welcome *w = &h->welcome, *known = &v->donor[donor].hello.welcome;
+	int r = volume_hello(v, c, h, v->connect_ns);
+
 	if (r)
 		return r;
 	if (!known->slab_pages)
@@ -186,7 +191,7 @@ static int create_conns(struct ps_volume *v, const struct ps_options *o)
 
 		if (!r)
 			r = tp_clone(donor->control, UINT32_MAX, &donor->spare);
-		for (unsigned i = 0; i < v->ports && !r; i++) {
+		for (unsigned i = 0; i <= v->ports && !r; i++) {
 			r = tp_clone(donor->control, i + 1, &v->port[i].conn[d]);
 			if (!r)
 				tp_share(v->port[i].conn[d], donor->control);
@@ -205,7 +210,7 @@ struct core_limits volume_limits(const struct tp_hello *h)
 }
 
 /* Donors that say the same word fail together; those that say none are each their own. */
-static void number_domains(struct ps_volume *v)
+void volume_number_domains(struct ps_volume *v)
 {
 	for (unsigned d = 0; d < v->donors; d++) {
 		const char *domain = (const char *)v->donor[d].hello.welcome.domain;
@@ -231,11 +236,13 @@ static int open_cores(struct ps_volume *v)
 
 	for (unsigned d = 0; d < v->donors; d++)
 		limits[d] = volume_limits(&v->donor[d].hello);
-	for (unsigned i = 0; i < v->ports && !r; i++) {
+	for (unsigned i = 0; i <= v->ports && !r; i++) {
 		v->port[i].v = v;
+		if (i == v->ports)
+			o.depth = MAINTAIN_DEPTH;
 		r = core_open(&v->port[i].core, &o);
 	}
-	return r;
+	return r ? r : maintain_open(v);
 }
 
 static int open_map(struct ps_volume *v, const struct ps_options *o)
@@ -247,20 +254,21 @@ static int open_map(struct ps_volume *v, const struct ps_options *o)
 	if (r)
 		return r;
 	v->plan = mem_map(v->map.slabs * v->map.members);
+	v->fresh = mem_map((v->ports + 1) * sizeof *v->fresh);
 	v->handle = mem_map(v->map.slabs * MAP_MEMBERS * sizeof *v->handle);
 	v->clone = mem_map(v->map.slabs * sizeof *v->clone);
 	v->lists.slabs = v->handle;
-	return v->plan && v->handle && v->clone ? 0 : err_fail(-ENOMEM, "no memory for a volume");
+	return v->fresh && v->plan && v->handle && v->clone ? 0 : err_fail(-ENOMEM, "no memory for a volume");
 }
 
 static int open_volume(struct ps_volume *v, const struct ps_options *o)
 {
 	int r;
 
-	v->port = mem_map(o->ports * sizeof *v->port);
+	v->port = mem_map((o->ports + 1) * sizeof *v->port);
 	if (!v->port)
 		return err_fail(-ENOMEM, "no memory for a volume");
-	v->donors = o->donors_count;
+	v->donors = v->spill = o->donors_count;
 	v->ports = o->ports;
 	v->depth = o->depth ? o->depth : DEFAULT_DEPTH;
 	v->deadline_ns = o->deadline_ns ? o->deadline_ns : DEFAULT_DEADLINE;
@@ -282,7 +290,7 @@ static int open_volume(struct ps_volume *v, const struct ps_options *o)
 		r = open_map(v, o);
 	if (!r && o->seal)
 		r = seal_open(&v->map.seal, o->pages, v->borrower);
-	number_domains(v);
+	volume_number_domains(v);
 	return r ? r : open_cores(v);
 }
 
@@ -322,7 +330,7 @@ void ps_close(struct ps_volume *v)
 {
 	if (!v)
 		return;
-	for (unsigned i = 0; i < v->ports; i++) {
+	for (unsigned i = 0; v->port && i <= v->ports; i++) {
 		for (unsigned d = 0; d < v->donors; d++) {
 			tp_free(v->port[i].conn[d]);
 			tp_free(v->port[i].offer[d]);
@@ -333,17 +341,21 @@ void ps_close(struct ps_volume *v)
 	}
 	say_goodbye(v);
 	ps_snapshot_drop(v, false);
+	maintain_close(v);
 	for (unsigned d = 0; d < v->donors; d++) {
 		tp_free(v->donor[d].control);
 		tp_free(v->donor[d].spare);
+		for (unsigned i = 0; i < OLD_CONTROLS; i++)
+			tp_free(v->donor[d].old[i]);
 	}
+	mem_unmap(v->fresh, (v->ports + 1) * sizeof *v->fresh);
 	mem_unmap(v->plan, v->map.slabs * v->map.members);
 	mem_unmap(v->handle, v->map.slabs * MAP_MEMBERS * sizeof *v->handle);
 	mem_unmap(v->clone, v->map.slabs * sizeof *v->clone);
 	tls_config_close(v->tls);
 	seal_close(v->map.seal);
 	map_close(&v->map);
-	mem_unmap(v->port, v->ports * sizeof *v->port);
+	mem_unmap(v->port, (v->ports + 1) * sizeof *v->port);
 	mem_unmap(v, sizeof *v);
 }
 
@@ -380,13 +392,18 @@ void ps_counters(const struct ps_volume *v, struct ps_counters *ret)
 
 	_Static_assert(sizeof *ret % sizeof *to == 0, "counters are 64-bit words");
 	*ret = (struct ps_counters){0};
-	for (unsigned i = 0; i < v->ports; i++) {
+	for (unsigned i = 0; i <= v->ports; i++) {
 		const uint64_t *from = (const uint64_t *)&v->port[i].core.count;
 
 		for (size_t k = 0; k < sizeof *ret / sizeof *to; k++)
 			to[k] += __atomic_load_n(&from[k], __ATOMIC_RELAXED);
 	}
 	ret->dropped = __atomic_load_n(&v->map.dropped, __ATOMIC_RELAXED);
+	if (!v->maintain)
+		return;
+	ret->rebuilt_pages = __atomic_load_n(&v->maintain->rebuilt_pages, __ATOMIC_RELAXED);
+	ret->rebuilt_slabs = __atomic_load_n(&v->maintain->rebuilt_slabs, __ATOMIC_RELAXED);
+	ret->moved_slabs = __atomic_load_n(&v->maintain->moved_slabs, __ATOMIC_RELAXED);
 }
 
 uint32_t ps_slab_pages(const struct ps_volume *v)

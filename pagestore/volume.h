@@ -11,8 +11,12 @@
 #include "pagestore/map.h"
 #include "pagestore/placement.h"
 
+#define OLD_CONTROLS 4u
+
 struct donor {
 	struct tp_conn *control;
+	struct tp_conn *old[OLD_CONTROLS]; /* of before it was lost, as long as ports use their slabs */
+	uint64_t retry_ns, backoff_ns;     /* when to try again, having lost it */
 	struct tp_conn *spare; /* to speak for a snapshot's borrower */
 	struct tp_hello hello;
 	struct wire_stat stat;
@@ -58,7 +62,7 @@ struct ps_port {
 
 struct ps_volume {
 	struct map map;
-	unsigned donors, ports, depth;
+	unsigned donors, ports, depth; /* one more port is the maintenance's: v->port[v->ports] */
 	uint64_t deadline_ns, connect_ns, suspect_ns, rebuild_bytes;
 	char name[WIRE_NAME_BYTES];
 	unsigned char borrower[16];
@@ -67,12 +71,16 @@ struct ps_volume {
 	uint32_t lock; /* of all below, and of changes to the slab map */
 	struct donor donor[PS_MAX_DONORS];
 	struct control_call call[PS_MAX_DONORS];
+	struct wire_generation told[PS_MAX_DONORS];
 	struct slab_lists lists;
 	uint64_t rng;
 	uint8_t *plan;    /* members a slab: room for a reservation's plan */
 	uint64_t *handle; /* MAP_MEMBERS a slab: room for the lists */
 	struct map_slab *clone; /* by slab: the snapshot's set and handles */
 	uint64_t leaving; /* bit a donor: it gets nothing new */
+	unsigned spill;   /* index of the spill file among the donors, or donors: none */
+	struct maintain *maintain;
+	struct tp_conn **fresh; /* a port: connections being opened */
 	bool snapshot;
 	bool fork_held;
 	struct tls_config *tls; /* of connections to other machines; NULL: plain */
@@ -85,6 +93,19 @@ int volume_secure(struct ps_volume *v, const struct ps_options *o);
 /* No handshake goes on in any thread while this one forks. Until volume_fork_end(). */
 void volume_fork_begin(struct ps_volume *v);
 void volume_fork_end(struct ps_volume *v, bool child);
+static inline struct ps_port *volume_maintainer(struct ps_volume *v)
+{
+	return &v->port[v->ports];
+}
+
+/* maintain.c */
+int maintain_open(struct ps_volume *v);
+void maintain_close(struct ps_volume *v);
+/* In a forked child: what was under way is the parent's. */
+void maintain_reset(struct ps_volume *v);
+/* volume.c: [text] says hello, whatever the donor was before. */
+int volume_hello(struct ps_volume *v, struct tp_conn *c, struct tp_hello *h, uint64_t timeout_ns);
+void volume_number_domains(struct ps_volume *v);
 void volume_donor_error(struct ps_volume *v, unsigned donor, int error);
 void volume_new_borrower(unsigned char id[16]);
 /* [text] Opens one connection; checks that the donor is the one known from before. */
@@ -94,6 +115,8 @@ int volume_connect_all(struct ps_volume *v);
 
 /* control.c: runs v->call[d] for every bit d of mask, side by side; each gets its status. */
 void control_run(struct ps_volume *v, uint64_t mask, uint64_t timeout_ns);
+/* How long one operation may take: the deadline, or less where there are members to spare. */
+uint64_t control_timeout(const struct ps_volume *v);
 /* Bits of the donors whose control connection works. */
 uint64_t control_live(const struct ps_volume *v);
 /* Asks every live donor for its numbers, into donor.stat. 0 or an error; [text] */
@@ -111,5 +134,12 @@ void volume_place_donors(const struct ps_volume *v, struct place_donor *ret);
 struct core_limits volume_limits(const struct tp_hello *h);
 /* Fills lists.first from lists.count, and zeroes done. */
 void lists_lay_out(struct slab_lists *l, unsigned donors);
+
+/* For the maintenance: see core.h. */
+int port_read_raw(struct ps_port *p, struct ps_batch *b, uint64_t now_ns);
+int port_fill(struct ps_port *p, struct ps_batch *b, unsigned place, uint64_t now_ns);
+/* Hands a connection over, to be used from now on; an older offer comes back (or NULL). */
+struct tp_conn *port_offer(struct ps_port *p, unsigned donor, struct tp_conn *c,
+			   const struct core_limits *limits);
 
 #endif

@@ -24,6 +24,7 @@
 struct test_donor {
 	pid_t pid;
 	char dir[64], tcp[64], path[96];
+	char size[16], slab[16];
 };
 
 /* Not empty: donors that are started have this key, and volumes are opened with it. */
@@ -46,13 +47,28 @@ static inline void donors_without_key(void)
 	test_key[0] = 0;
 }
 
-/* "--slab=64K" and the like; sizes small, so that borders are met often. */
-static inline void donor_start(struct test_donor *d, const char *size, const char *slab)
+static inline pid_t donor_exec(char *exe, char **argv)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		/* A failed test leaves no donor behind. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		execv(exe, argv);
+		_exit(127);
+	}
+	cr_assert_gt(pid, 0);
+	return pid;
+}
+
+/* On the addresses that it has, or on new ones. */
+static inline void donor_run(struct test_donor *d)
 {
 	char key_arg[128], exe[512], ready[96], listen_arg[128], ready_arg[128], size_arg[32], slab_arg[32];
+	char tcp_arg[96];
 	char *argv[] = {exe,
 			listen_arg,
-			(char[]){"--listen=tcp:127.0.0.1:0"},
+			tcp_arg,
 			(char[]){"--no-registry"},
 			(char[]){"--quiet"},
 			(char[]){"--lazy"},
@@ -69,31 +85,27 @@ static inline void donor_start(struct test_donor *d, const char *size, const cha
 	cr_assert_gt(n, 0);
 	exe[n] = 0;
 	strcpy(strrchr(exe, '/'), "/infuse-memory-server");
-	strcpy(d->dir, "/tmp/infuse-test.XXXXXX");
-	cr_assert(mkdtemp(d->dir));
-	snprintf(d->path, sizeof d->path, "%s/sock", d->dir);
+	snprintf(tcp_arg, sizeof tcp_arg, "--listen=%s", d->tcp[0] ? d->tcp : "tcp:127.0.0.1:0");
 	snprintf(ready, sizeof ready, "%s/ready", d->dir);
 	snprintf(listen_arg, sizeof listen_arg, "--listen=unix:%s", d->path);
 	snprintf(ready_arg, sizeof ready_arg, "--ready-file=%s", ready);
-	snprintf(size_arg, sizeof size_arg, "--size=%s", size);
-	snprintf(slab_arg, sizeof slab_arg, "--slab=%s", slab);
+	snprintf(size_arg, sizeof size_arg, "--size=%s", d->size);
+	snprintf(slab_arg, sizeof slab_arg, "--slab=%s", d->slab);
 	snprintf(key_arg, sizeof key_arg, "--key=%s", test_key);
 	if (test_key[0])
 		argv[10] = key_arg;
-	d->pid = fork();
-	if (!d->pid) {
-		/* A failed test leaves no donor behind. */
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		execv(exe, argv);
-		_exit(127);
-	}
-	cr_assert_gt(d->pid, 0);
+	unlink(ready);
 	d->tcp[0] = 0;
+	d->pid = donor_exec(exe, argv);
 	while (!d->tcp[0]) {
 		char line[128];
 
 		cr_assert_lt(clock_ns(), end, "the donor did not get ready");
-		cr_assert_eq(waitpid(d->pid, NULL, WNOHANG), 0, "the donor ended");
+		/* The kernel takes its time to close a killed one's sockets. */
+		if (waitpid(d->pid, NULL, WNOHANG)) {
+			usleep(20000);
+			d->pid = donor_exec(exe, argv);
+		}
 		f = fopen(ready, "r");
 		while (f && fgets(line, sizeof line, f))
 			if (!strncmp(line, "tcp:", 4))
@@ -103,6 +115,18 @@ static inline void donor_start(struct test_donor *d, const char *size, const cha
 			fclose(f);
 		usleep(2000);
 	}
+}
+
+/* "--slab=64K" and the like; sizes small, so that borders are met often. */
+static inline void donor_start(struct test_donor *d, const char *size, const char *slab)
+{
+	*d = (struct test_donor){0};
+	snprintf(d->size, sizeof d->size, "%s", size);
+	snprintf(d->slab, sizeof d->slab, "%s", slab);
+	strcpy(d->dir, "/tmp/infuse-test.XXXXXX");
+	cr_assert(mkdtemp(d->dir));
+	snprintf(d->path, sizeof d->path, "%s/sock", d->dir);
+	donor_run(d);
 }
 
 static inline void donor_kill(struct test_donor *d)
@@ -138,7 +162,7 @@ static inline const char *donor_address(const struct test_donor *d, const char *
 	const char *last = strrchr(way, ':') ? strrchr(way, ':') + 1 : way;
 
 	if (!strcmp(last, "tcp"))
-		snprintf(buf, 160, "%.*s%s", (int)(last - way), way, d->tcp);
+		snprintf(buf, 160, "%.*s%.63s", (int)(last - way), way, d->tcp);
 	else
 		snprintf(buf, 160, "%s:%s", way, d->path);
 	return buf;
