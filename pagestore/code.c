@@ -240,7 +240,10 @@ void code_answer(struct core *c, unsigned slot, const struct core_ref *ref, int 
 		r->status = r->status == -EBADMSG ? -EBADMSG : status;
 	else
 		r->good |= (uint16_t)(1u << ref->frag);
-	if (!status && map_count(r->good) >= k) {
+	/* What comes late spoils the page again: the next time all answers are awaited. */
+	if (r->tries && r->out)
+		return;
+	if ((!status || r->tries) && map_count(r->good) >= k) {
 		if (try_first(c, slot, ref->run) ||
 		    (map_count(r->good) > k && try_all(c, slot, ref->run))) {
 			COUNT(c, bad_hashes, map_count(r->bad));
@@ -279,6 +282,7 @@ void code_recheck(struct core *c, unsigned slot, unsigned run)
 	/* Late fragments landed where they were computed. */
 	c->slot[slot].left++;
 	r->state = RUN_READ;
+	r->out = 0; /* what was cancelled never answered */
 	if (!c->map->seal && (try_first(c, slot, run) || try_all(c, slot, run))) {
 		run_done(c, slot, r);
 		return;

@@ -308,6 +308,7 @@ void run_recheck(struct core *c, unsigned slot, unsigned run)
 	r->state = RUN_READ;
 	r->hedged = true;
 	r->sent = 0;
+	r->out = 0; /* what was cancelled never answered */
 	c->slot[slot].left++;
 	if (r->tries++ > READ_TRIES || !run_read_more(c, slot, run))
 		run_fail(c, slot, r, -EBADMSG, first_donor(slab_of(c, r)));

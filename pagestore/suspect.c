@@ -91,7 +91,8 @@ static void hedge(struct core *c, struct core_msg *m)
 	for (uint32_t i = 0; i < m->op.count; i++) {
 		struct core_run *r = core_run_of(c, m->slot, m->ref[i].run);
 
-		if (r->state != RUN_READ || !run_read_more(c, m->slot, m->ref[i].run))
+		/* One that is read anew had its trouble with late answers. */
+		if (r->state != RUN_READ || r->tries || !run_read_more(c, m->slot, m->ref[i].run))
 			continue;
 		r->hedged = true;
 		any++;
@@ -136,12 +137,17 @@ static void look(struct core *c, unsigned donor)
 		next = m->next;
 		if (c->now_ns - m->since_ns < after)
 			break;
-		if (m->state == MSG_SENT && !m->hedged && tp_reads(m->op.kind) &&
-		    c->now_ns - m->since_ns >= after + allowance(m))
-			hedge(c, m);
-		else if (m->state == MSG_SENT && tp_writes(m->op.kind) && !m->hedged) {
+		if (m->hedged)
+			continue;
+		if (m->state == MSG_SENT && tp_reads(m->op.kind)) {
+			if (c->now_ns - m->since_ns >= after + allowance(m))
+				hedge(c, m);
+			continue;
+		}
+		/* Looked at once; or suspect_due() would name a time that is past, again and again. */
+		m->hedged = true;
+		if (m->state == MSG_SENT && tp_writes(m->op.kind)) {
 			/* It need not be awaited to know that others are faster. */
-			m->hedged = true;
 			d->slow = true;
 			core_queue_probe(c, donor);
 		}
@@ -177,9 +183,10 @@ uint64_t suspect_due(const struct core *c)
 			due = d->probe_ns + bound;
 		for (uint32_t tag = d->sent_first; tag; tag = c->msg[tag - 1].next) {
 			const struct core_msg *s = &c->msg[tag - 1];
+			bool fails = tag == d->sent_first && tp_writes(s->op.kind); /* see overdue() */
 			uint64_t at = s->since_ns + (s->hedged ? bound : hedge_ns(d) + allowance(s));
 
-			if (at < due)
+			if (at < due && (!s->hedged || fails))
 				due = at;
 			if (!s->hedged)
 				break;

@@ -16,7 +16,7 @@ infuse_sim_library(sim-pagestore pagestore client_env.h)
 infuse_sim_library(sim-server server server_env.h)
 
 add_library(sim-world STATIC sim/world.c sim/task.c sim/net.c sim/kernel.c sim/donor.c sim/model.c
-  sim/faults.c sim/borrower.c sim/scenario.c)
+  sim/faults.c sim/borrower.c sim/request.c sim/scenario.c)
 target_link_libraries(sim-world PUBLIC sim-pagestore sim-server)
 add_executable(infuse-sim sim/main.c)
 target_link_libraries(infuse-sim PRIVATE sim-world common)

@@ -29,6 +29,7 @@ struct request {
 };
 
 static struct ps_volume *volume;
+static struct sim_model *model;
 static struct request request[BATCHES];
 
 void sim_fail(const char *fmt, ...)
@@ -46,10 +47,10 @@ static void end(struct request *r)
 {
 	for (uint32_t i = 0; i < r->vec.count; i++) {
 		if (r->batch.kind == PS_WRITE)
-			sim_model_written(r->vec.page + i, !r->batch.status);
+			sim_model_written(model, r->vec.page + i, !r->batch.status);
 		else if (!r->batch.status)
-			sim_model_read(r->vec.page + i, r->buf + (size_t)i * PS_PAGE_SIZE);
-		sim_model_give(r->vec.page + i);
+			sim_model_read(model, r->vec.page + i, r->buf + (size_t)i * PS_PAGE_SIZE);
+		sim_model_give(model, r->vec.page + i);
 	}
 	r->used = false;
 }
@@ -73,7 +74,7 @@ static void submit(struct request *r, uint64_t page, uint32_t count, bool write)
 {
 	uint32_t got = 0;
 
-	while (got < count && page + got < PAGES && sim_model_take(page + got))
+	while (got < count && page + got < PAGES && sim_model_take(model, page + got))
 		got++;
 	if (!got)
 		return;
@@ -81,7 +82,7 @@ static void submit(struct request *r, uint64_t page, uint32_t count, bool write)
 	r->batch = (struct ps_batch){
 		.kind = write ? PS_WRITE : PS_READ, .vecs = 1, .vec = &r->vec, .user = r};
 	for (uint32_t i = 0; i < got && write; i++)
-		sim_model_write(page + i, r->buf + (size_t)i * PS_PAGE_SIZE, false);
+		sim_model_write(model, page + i, r->buf + (size_t)i * PS_PAGE_SIZE, false);
 	must(!ps_submit(ps_port(volume, 0), &r->batch, clock_ns()));
 	r->used = true;
 }
@@ -89,7 +90,7 @@ static void submit(struct request *r, uint64_t page, uint32_t count, bool write)
 static void zero(uint64_t page, uint64_t count)
 {
 	for (uint64_t i = 0; i < count; i++)
-		sim_model_zero(page + i);
+		sim_model_zero(model, page + i);
 }
 
 static void step(struct moves *m)
@@ -152,7 +153,7 @@ unsigned play(const uint8_t *bytes, size_t n)
 		must(err_text()[0]);
 		return donor_end();
 	}
-	sim_model_open(PAGES);
+	model = sim_model_open(0, PAGES);
 	if (ps_reserve(volume, 0, PAGES / 2))
 		must(err_text()[0]);
 	while (m.n)
@@ -165,7 +166,7 @@ unsigned play(const uint8_t *bytes, size_t n)
 	}
 	ps_close(volume);
 	frames = donor_end();
-	sim_model_close();
+	sim_model_close(model);
 	return frames;
 }
 

@@ -4,306 +4,148 @@
  * random, several batches at once. No page is in two requests at a time (the page store's rule),
  * but the next request on it may go through any port.
  */
-#include "sim.h"
-#include "client_env.h"
-#include "kernel.h"
-#include "pagestore/volume.h"
+#include "borrower.h"
 #include "common/error.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_VECS  3u
-#define VEC_PAGES 6u
-#define DEPTH     4u
-#define MAX_PORTS 4u
 #define CONTROL_STEPS 16 /* deadlines that a control operation takes at most: one a message */
-#define SLACK_NS  (2 * SIM_SEC) /* beyond the deadline, for a batch to end */
 
-struct request {
-	struct ps_batch batch;
-	struct ps_vec vec[MAX_VECS];
-	uint64_t begun_ns, hash[MAX_VECS][VEC_PAGES];
-	struct task *task;
-	uint64_t away_ns; /* the task's when it began */
-	unsigned char *buf;
-	bool used;
-};
+static struct borrower borrower[SIM_MAX_BORROWERS];
+static unsigned borrowers, living;
 
-struct task {
-	unsigned number;
-	uint64_t away_ns; /* in which nobody drove the port: deadlines stand still */
-	struct request request[DEPTH];
-};
-
-static struct sim_load load;
-static struct ps_volume *volume;
-static struct task task[MAX_PORTS];
-static unsigned working;
-static bool *reserved; /* by slab: the model's view */
-static unsigned slab_pages;
-static struct sim_result count;
-
-/* --- is this error right? --- */
-
-/* A donor that nothing happened to has no reason to fail. */
-static bool excused(int donor)
+unsigned borrower_spare(const struct borrower *b)
 {
-	if (donor >= 0)
+	return b->load.code_data ? b->load.code_parity : b->load.replicas - 1;
+}
+
+bool borrower_excused(const struct borrower *b, int donor)
+{
+	/* Without maintenance what is lost stays lost: the second one at once may be too many. */
+	unsigned hurt = 0, spare = borrower_spare(b) > 0;
+
+	/* A donor that nothing happened to has no reason to fail. */
+	if (!spare && donor >= 0)
 		return sim_donor_hurt((unsigned)donor) != SIM_HURT_NOT;
 	for (unsigned i = 0; i < sim_donors(); i++)
-		if (sim_donor_hurt(i) != SIM_HURT_NOT)
-			return true;
-	return false;
-}
-
-static void check_error(const struct ps_batch *b)
-{
-	bool bad = b->status == -EBADMSG;
-
-	count.errors++;
-	if (b->status != -EIO && b->status != -ETIMEDOUT && !bad)
-		sim_fail("a batch ended with %d (%s)", b->status, strerror(-b->status));
-	if (b->donor < 0)
-		sim_fail("a batch failed (%d), and no donor is named", b->status);
-	if (!excused(b->donor))
-		sim_fail("a batch failed with %d (%s) at donor %d, to which nothing has happened",
-			 b->status, strerror(-b->status), b->donor);
-}
-
-/* --- requests --- */
-
-static bool slab_ready(uint64_t page)
-{
-	return reserved[page / slab_pages];
-}
-
-/* A run of free pages from page on; they are taken. */
-static uint32_t take_run(uint64_t page, uint32_t most)
-{
-	uint32_t n = 0;
-
-	while (n < most && page + n < load.pages && slab_ready(page + n) &&
-	       sim_model_take(page + n))
-		n++;
-	return n;
-}
-
-static void fill_vec(struct request *r, unsigned i)
-{
-	struct ps_vec *v = &r->vec[i];
-
-	for (uint32_t k = 0; k < v->count; k++) {
-		unsigned char *p = (unsigned char *)v->buf + (size_t)k * PS_PAGE_SIZE;
-
-		if (r->batch.kind == PS_READ)
-			memset(p, 0xee, PS_PAGE_SIZE);
-		else
-			sim_model_write(v->page + k, p, sim_chance(100000));
-		r->hash[i][k] = r->batch.kind == PS_WRITE && sim_chance(500000) ? ps_hash(p) : 0;
-	}
-	v->hashes = r->batch.kind == PS_WRITE && sim_chance(500000) ? r->hash[i] : NULL;
-}
-
-static void begin(struct task *t, struct request *r)
-{
-	unsigned vecs = 1 + (unsigned)sim_below(MAX_VECS), n = 0;
-	int e;
-
-	r->batch = (struct ps_batch){.kind = sim_chance(500000) ? PS_READ : PS_WRITE,
-				     .vec = r->vec,
-				     .user = r};
-	for (unsigned i = 0; i < vecs; i++) {
-		uint64_t page = sim_below(load.pages);
-		uint32_t got = take_run(page, 1 + (uint32_t)sim_below(VEC_PAGES));
-
-		if (!got)
-			continue;
-		r->vec[n] = (struct ps_vec){.page = page,
-					    .count = got,
-					    .buf = r->buf + (size_t)n * VEC_PAGES * PS_PAGE_SIZE};
-		fill_vec(r, n++);
-	}
-	if (!n)
-		return;
-	r->batch.vecs = n;
-	r->begun_ns = sim_now();
-	r->away_ns = t->away_ns;
-	e = ps_submit(ps_port(volume, t->number), &r->batch, sim_now());
-	if (e)
-		sim_fail("port %u took no batch: %d", t->number, e);
-	r->used = true;
-	count.batches++;
-}
-
-static void end_page(const struct request *r, uint64_t page, const void *buf)
-{
-	if (r->batch.kind == PS_WRITE) {
-		sim_model_written(page, !r->batch.status);
-	} else if (!r->batch.status) {
-		sim_model_read(page, buf);
-		count.reads_checked++;
-	}
-	sim_model_give(page);
-}
-
-static void end(struct request *r)
-{
-	const struct ps_batch *b = &r->batch;
-	uint64_t took = sim_now() - r->begun_ns;
-
-	sim_say("%s of %u at %llu: %d after %llu us", b->kind == PS_READ ? "read" : "write",
-		r->vec[0].count, (unsigned long long)r->vec[0].page, b->status,
-		(unsigned long long)(took / 1000));
-	if (took > load.deadline_ns + SLACK_NS + r->task->away_ns - r->away_ns)
-		sim_fail("a batch of port %u took %llu ms (deadline %llu, away %llu)", r->task->number,
-			 (unsigned long long)(took / SIM_MSEC),
-			 (unsigned long long)(load.deadline_ns / SIM_MSEC),
-			 (unsigned long long)((r->task->away_ns - r->away_ns) / SIM_MSEC));
-	if (b->status)
-		check_error(b);
-	for (unsigned i = 0; i < b->vecs; i++)
-		for (uint32_t k = 0; k < r->vec[i].count; k++)
-			end_page(r, r->vec[i].page + k,
-				 (unsigned char *)r->vec[i].buf + (size_t)k * PS_PAGE_SIZE);
-	r->used = false;
-}
-
-/* Until at most `most` batches are under way. */
-static void reap(struct task *t, unsigned most)
-{
-	struct ps_port *p = ps_port(volume, t->number);
-	struct ps_batch *done[2];
-
-	for (;;) {
-		unsigned n = ps_poll(p, sim_now(), done, 2);
-
-		for (unsigned i = 0; i < n; i++)
-			end(done[i]->user);
-		if (n)
-			continue;
-		if (ps_inflight(p) <= most)
-			return;
-		ps_wait(p, 50 * SIM_MSEC);
-	}
+		hurt += sim_donor_hurt(i) != SIM_HURT_NOT;
+	return hurt > (donor >= 0 ? spare : 0);
 }
 
 /* --- what is done besides reading and writing --- */
 
 /* All of a range, or none of it. */
-static bool take_range(uint64_t first, uint64_t n)
+static bool take_range(struct borrower *b, uint64_t first, uint64_t n)
 {
 	for (uint64_t i = 0; i < n; i++) {
-		if (sim_model_take(first + i))
+		if (sim_model_take(b->model, first + i))
 			continue;
 		while (i-- > 0)
-			sim_model_give(first + i);
+			sim_model_give(b->model, first + i);
 		return false;
 	}
 	return true;
 }
 
-static void zero_range(uint64_t first, uint64_t n)
+static void zero_range(struct borrower *b, uint64_t first, uint64_t n)
 {
 	for (uint64_t i = 0; i < n; i++) {
-		sim_model_zero(first + i);
-		sim_model_give(first + i);
+		sim_model_zero(b->model, first + i);
+		sim_model_give(b->model, first + i);
 	}
 }
 
-static void discard(void)
+static void discard(struct borrower *b)
 {
-	uint64_t n = 1 + sim_below(2 * slab_pages), first = sim_below(load.pages);
+	uint64_t n = 1 + sim_below(2 * b->slab_pages), first = sim_below(b->load.pages);
 
-	if (first + n > load.pages)
-		n = load.pages - first;
-	if (!take_range(first, n))
+	if (first + n > b->load.pages)
+		n = b->load.pages - first;
+	if (!take_range(b, first, n))
 		return;
-	ps_discard(volume, first, n);
-	zero_range(first, n);
+	ps_discard(b->volume, first, n);
+	zero_range(b, first, n);
+}
+
+static uint64_t slabs(const struct borrower *b)
+{
+	return b->load.pages / b->slab_pages;
 }
 
 /* A few slabs, cut at the volume's end. */
-static uint64_t some_slabs(uint64_t *first)
+static uint64_t some_slabs(const struct borrower *b, uint64_t *first)
 {
-	uint64_t all = load.pages / slab_pages, n = 1 + sim_below(3);
+	uint64_t n = 1 + sim_below(3);
 
-	*first = sim_below(all);
-	return *first + n > all ? all - *first : n;
+	*first = sim_below(slabs(b));
+	return *first + n > slabs(b) ? slabs(b) - *first : n;
 }
 
-static void release_slabs(void)
+static void release_slabs(struct borrower *b)
 {
-	uint64_t slab, n = some_slabs(&slab), first = slab * slab_pages;
+	uint64_t slab, n = some_slabs(b, &slab), first = slab * b->slab_pages;
 	int r;
 
-	if (!take_range(first, n * slab_pages))
+	if (!take_range(b, first, n * b->slab_pages))
 		return;
-	memset(&reserved[slab], 0, n * sizeof *reserved);
-	r = ps_release(volume, first, n * slab_pages);
-	sim_say("release of %llu slabs from %llu on: %d", (unsigned long long)n,
+	memset(&b->reserved[slab], 0, n * sizeof *b->reserved);
+	r = ps_release(b->volume, first, n * b->slab_pages);
+	sim_say("%u: release of %llu slabs from %llu on: %d", b->number, (unsigned long long)n,
 		(unsigned long long)slab, r);
-	if (r && !excused(-1))
+	if (r && !borrower_excused(b, -1))
 		sim_fail("slab %llu can't be released: %d", (unsigned long long)slab, r);
-	zero_range(first, n * slab_pages);
+	zero_range(b, first, n * b->slab_pages);
 }
 
-static void reserve_slabs(uint64_t slab, uint64_t n)
+static void reserve_slabs(struct borrower *b, uint64_t slab, uint64_t n)
 {
-	uint64_t first = slab * slab_pages;
+	uint64_t first = slab * b->slab_pages;
 	int r;
 
-	if (!take_range(first, n * slab_pages))
+	if (!take_range(b, first, n * b->slab_pages))
 		return;
-	r = ps_reserve(volume, first, n * slab_pages);
-	sim_say("reservation of %llu slabs from %llu on: %d", (unsigned long long)n,
+	r = ps_reserve(b->volume, first, n * b->slab_pages);
+	sim_say("%u: reservation of %llu slabs from %llu on: %d", b->number, (unsigned long long)n,
 		(unsigned long long)slab, r);
-	if (r && !excused(-1))
+	if (r && !borrower_excused(b, -1))
 		sim_fail("slab %llu can't be reserved: %s", (unsigned long long)slab, err_text());
 	for (uint64_t i = 0; i < n && !r; i++)
-		reserved[slab + i] = true;
-	for (uint64_t i = 0; i < n * slab_pages; i++)
-		sim_model_give(first + i);
+		b->reserved[slab + i] = true;
+	for (uint64_t i = 0; i < n * b->slab_pages; i++)
+		sim_model_give(b->model, first + i);
 }
 
-static void space(void)
+static void other_things(struct borrower *b)
 {
 	struct ps_space s;
-	int r = ps_space(volume, &s);
-
-	if (r && !excused(-1))
-		sim_fail("the donors' room can't be asked: %s", err_text());
-}
-
-static void other_things(void)
-{
 	uint64_t slab, n;
 
 	switch (sim_below(4)) {
 	case 0:
-		discard();
+		discard(b);
 		break;
 	case 1:
-		release_slabs();
+		release_slabs(b);
 		break;
 	case 2:
-		n = some_slabs(&slab);
-		reserve_slabs(slab, n);
+		n = some_slabs(b, &slab);
+		reserve_slabs(b, slab, n);
 		break;
 	default:
-		space();
+		if (ps_space(b->volume, &s) && !borrower_excused(b, -1))
+			sim_fail("the donors' room can't be asked: %s", err_text());
 	}
 }
 
-static void be_away(struct task *t)
+static void be_away(struct port_task *t)
 {
 	uint64_t begun = sim_now();
 
 	if (sim_chance(30000))
-		other_things();
-	if (sim_now() - begun > CONTROL_STEPS * load.deadline_ns)
+		other_things(t->b);
+	if (sim_now() - begun > CONTROL_STEPS * t->b->load.deadline_ns)
 		sim_fail("a control operation took %llu ms",
 			 (unsigned long long)((sim_now() - begun) / SIM_MSEC));
 	if (sim_chance(100000))
@@ -315,19 +157,32 @@ static void be_away(struct task *t)
 
 static void work(void *arg)
 {
-	struct task *t = arg;
+	struct port_task *t = arg;
+	const struct sim_load *l = &t->b->load;
 
-	for (unsigned i = 0; i < load.rounds; i++) {
-		struct request *r = &t->request[sim_below(load.depth)];
+	for (unsigned i = 0; i < l->rounds; i++) {
+		struct request *r = &t->request[sim_below(l->depth)];
 
 		if (!r->used)
-			begin(t, r);
-		reap(t, sim_chance(500000) ? load.depth : load.depth - 1);
+			request_begin(t, r);
+		request_reap(t, sim_chance(500000) ? l->depth : l->depth - 1);
 		be_away(t);
 	}
-	reap(t, 0);
-	working--;
+	request_reap(t, 0);
+	t->b->working--;
 }
+
+static void work_on_all_ports(struct borrower *b)
+{
+	b->working = b->load.ports;
+	for (unsigned i = 1; i < b->load.ports; i++)
+		sim_task_start("port", work, &b->task[i]);
+	work(&b->task[0]);
+	while (b->working)
+		sim_task_sleep(sim_now() + 10 * SIM_MSEC);
+}
+
+/* --- snapshots --- */
 
 /* What a forked child has its own copy of. */
 struct past {
@@ -345,14 +200,14 @@ static void *copy_of(const void *p, size_t bytes)
 	return memcpy(to, p, bytes);
 }
 
-static void remember(struct past *p)
+static void remember(struct borrower *b, struct past *p)
 {
-	const struct map *m = &volume->map;
+	const struct map *m = &b->volume->map;
 
 	p->hash = copy_of(m->hash, m->pages * sizeof *m->hash);
 	p->slab = copy_of(m->slab, m->slabs * sizeof *m->slab);
-	p->reserved = copy_of(reserved, load.pages * sizeof *reserved);
-	sim_model_save();
+	p->reserved = copy_of(b->reserved, b->load.pages * sizeof *b->reserved);
+	sim_model_save(b->model);
 }
 
 static void forget(struct past *p)
@@ -363,151 +218,163 @@ static void forget(struct past *p)
 }
 
 /* The forked child's way, in place: from here on the volume is what it was at the snapshot. */
-static bool adopt(const struct past *p)
+static bool adopt(struct borrower *b, const struct past *p)
 {
-	struct map *m = &volume->map;
+	struct map *m = &b->volume->map;
 	int r;
 
 	memcpy(m->hash, p->hash, m->pages * sizeof *m->hash);
 	memcpy(m->slab, p->slab, m->slabs * sizeof *m->slab);
-	memcpy(reserved, p->reserved, load.pages * sizeof *reserved);
-	sim_model_restore();
-	r = ps_adopt(volume, true);
+	memcpy(b->reserved, p->reserved, b->load.pages * sizeof *b->reserved);
+	sim_model_restore(b->model);
+	r = ps_adopt(b->volume, true);
 	if (!r)
 		return true;
-	sim_say("the snapshot can't be adopted: %s", err_text());
-	if (!excused(-1))
+	sim_say("%u: the snapshot can't be adopted: %s", b->number, err_text());
+	if (!borrower_excused(b, -1))
 		sim_fail("the snapshot can't be adopted: %s", err_text());
 	return false;
 }
 
-static void read_all(void)
+/* False: the volume can't be used any more. */
+static bool take_snapshot(struct borrower *b)
 {
-	struct task *t = &task[0];
-	struct request *r = &t->request[0];
+	struct past past;
+	bool usable = true;
+	int r = ps_snapshot(b->volume);
 
-	for (uint64_t page = 0; page < load.pages; page += VEC_PAGES) {
-		uint32_t n = take_run(page, VEC_PAGES);
-
-		if (!n)
-			continue;
-		r->batch = (struct ps_batch){
-			.kind = PS_READ, .vecs = 1, .vec = r->vec, .user = r};
-		r->vec[0] = (struct ps_vec){.page = page, .count = n, .buf = r->buf};
-		memset(r->buf, 0xee, (size_t)n * PS_PAGE_SIZE);
-		r->begun_ns = sim_now();
-		r->away_ns = t->away_ns;
-		sim_must(!ps_submit(ps_port(volume, 0), &r->batch, sim_now()));
-		r->used = true;
-		reap(t, 0);
+	if (r) {
+		sim_say("%u: no snapshot: %s", b->number, err_text());
+		if (!borrower_excused(b, -1))
+			sim_fail("a snapshot can't be taken: %s", err_text());
+		return true;
 	}
+	remember(b, &past);
+	b->load.rounds = 1 + b->load.rounds / 4;
+	work_on_all_ports(b);
+	/* (What seals pages is not to be copied from outside.) */
+	if (!b->load.seal && sim_chance(500000))
+		usable = adopt(b, &past);
+	else
+		ps_snapshot_drop(b->volume, false);
+	forget(&past);
+	return usable;
 }
 
-static void work_on_all_ports(void)
-{
-	working = load.ports;
-	for (unsigned i = 1; i < load.ports; i++)
-		sim_task_start("port", work, &task[i]);
-	work(&task[0]);
-	while (working)
-		sim_task_sleep(sim_now() + 10 * SIM_MSEC);
-}
+/* --- a volume's life --- */
 
-static int open_volume(void)
+static int open_volume(struct borrower *b)
 {
 	char text[SIM_MAX_DONORS][32];
 	const char *address[SIM_MAX_DONORS];
 	struct ps_options o = {.name = "sim",
-			       .pages = load.pages,
+			       .pages = b->load.pages,
 			       .donors = address,
 			       .donors_count = sim_donors(),
-			       .ports = load.ports,
-			       .depth = load.depth,
-			       .deadline_ns = load.deadline_ns,
-			       .connect_ns = load.deadline_ns,
+			       .ports = b->load.ports,
+			       .depth = b->load.depth,
+			       .deadline_ns = b->load.deadline_ns,
+			       .connect_ns = b->load.deadline_ns,
+			       .suspect_ns = b->load.suspect_ns,
+			       .replicas = b->load.code_data ? 0 : b->load.replicas,
+			       .code_data = b->load.code_data,
+			       .code_parity = b->load.code_parity,
+			       .seal = b->load.seal,
 			       .transient = sim_chance(500000)};
 
 	for (unsigned i = 0; i < sim_donors(); i++) {
 		snprintf(text[i], sizeof text[i], "tcp:127.0.0.1:%u", 1 + i);
 		address[i] = text[i];
 	}
-	return ps_open(&o, &volume);
+	return ps_open(&o, &b->volume);
 }
 
-static void use_volume(void)
+static void use_volume(struct borrower *b)
 {
 	bool usable = true;
-	struct past past;
 
-	for (uint64_t i = 0; i < load.pages / slab_pages; i++)
+	for (uint64_t i = 0; i < slabs(b); i++)
 		if (sim_chance(900000))
-			reserve_slabs(i, 1);
-	work_on_all_ports();
-	if (load.snapshots && !ps_snapshot(volume)) {
-		remember(&past);
-		load.rounds = 1 + load.rounds / 4;
-		work_on_all_ports();
-		if (sim_chance(500000))
-			usable = adopt(&past);
-		else
-			ps_snapshot_drop(volume, false);
-		forget(&past);
-	}
-	if (usable)
-		read_all();
+			reserve_slabs(b, i, 1);
+	work_on_all_ports(b);
+	if (b->load.snapshots)
+		usable = take_snapshot(b);
+	for (uint64_t page = 0; usable && page < b->load.pages; page += VEC_PAGES)
+		request_read_run(&b->task[0], page);
 }
 
 static void borrow(void *arg)
 {
-	int r = open_volume();
+	struct borrower *b = arg;
+	int r = open_volume(b);
 
-	(void)arg;
 	if (r) {
-		sim_say("the volume can't be opened: %s", err_text());
-		if (!excused(-1))
+		sim_say("%u: the volume can't be opened: %s", b->number, err_text());
+		if (!borrower_excused(b, -1))
 			sim_fail("the volume can't be opened: %s", err_text());
-		sim_faults_stop();
-		return;
+	} else {
+		b->slab_pages = ps_slab_pages(b->volume);
+		b->load.pages -= b->load.pages % b->slab_pages;
+		use_volume(b);
 	}
-	slab_pages = ps_slab_pages(volume);
-	use_volume();
-	sim_faults_stop();
-	ps_close(volume);
-	sim_say("the volume is closed");
-	if (sim_kernel_open_sockets())
-		sim_fail("%u sockets are open after the volume's end", sim_kernel_open_sockets());
+	if (!--living)
+		sim_faults_stop();
+	if (!r)
+		ps_close(b->volume);
+	sim_say("%u: the volume is closed", b->number);
 }
 
-void sim_borrower_open(const struct sim_load *l)
+static void get_ready(struct borrower *b)
 {
-	load = *l;
-	memset(&count, 0, sizeof count);
-	reserved = calloc(l->pages, sizeof *reserved);
-	if (!reserved)
+	b->model = sim_model_open(b->number, b->load.pages);
+	b->reserved = calloc(b->load.pages, sizeof *b->reserved);
+	if (!b->reserved)
 		abort();
-	sim_model_open(l->pages);
-	for (unsigned i = 0; i < l->ports; i++) {
-		task[i].number = i;
+	for (unsigned i = 0; i < PORTS; i++) {
+		struct port_task *t = &b->task[i];
+
+		t->b = b;
+		t->number = i;
+		t->away_ns = 0;
 		for (unsigned k = 0; k < DEPTH; k++) {
-			task[i].request[k].used = false;
-			task[i].request[k].task = &task[i];
-			if (!task[i].request[k].buf)
-				task[i].request[k].buf = malloc(MAX_VECS * VEC_PAGES * PS_PAGE_SIZE);
-			if (!task[i].request[k].buf)
+			t->request[k].used = false;
+			if (!t->request[k].buf)
+				t->request[k].buf = malloc(VECS * VEC_PAGES * PS_PAGE_SIZE);
+			if (!t->request[k].buf)
 				abort();
 		}
 	}
-	sim_task_start("borrower", borrow, NULL);
 }
 
-void sim_borrower_close(void)
+void sim_borrowers_open(unsigned n, const struct sim_load *l)
 {
-	sim_model_close();
-	free(reserved);
-	reserved = NULL;
+	borrowers = living = n;
+	for (unsigned i = 0; i < n; i++) {
+		struct borrower *b = &borrower[i];
+
+		b->load = l[i];
+		b->number = i;
+		b->count = (struct sim_result){0};
+		get_ready(b);
+		sim_task_start("borrower", borrow, b);
+	}
 }
 
-void sim_borrower_count(struct sim_result *ret)
+void sim_borrowers_close(void)
 {
-	*ret = count;
+	for (unsigned i = 0; i < borrowers; i++) {
+		sim_model_close(borrower[i].model);
+		free(borrower[i].reserved);
+		borrower[i].reserved = NULL;
+	}
+}
+
+void sim_borrowers_count(struct sim_result *ret)
+{
+	*ret = (struct sim_result){0};
+	for (unsigned i = 0; i < borrowers; i++) {
+		ret->batches += borrower[i].count.batches;
+		ret->reads_checked += borrower[i].count.reads_checked;
+		ret->errors += borrower[i].count.errors;
+	}
 }

@@ -89,6 +89,17 @@ enum sim_hurt sim_donor_hurt(unsigned i)
 	return donor[i].hurt;
 }
 
+const char *sim_donors_hurt_text(void)
+{
+	static char text[128];
+	int n = 0;
+
+	for (unsigned i = 0; i < donors; i++)
+		if (donor[i].hurt)
+			n += snprintf(text + n, sizeof text - (size_t)n, " %u", i);
+	return n ? text : "no donor was hurt";
+}
+
 void sim_donor_hurts(struct sim_donor *d, enum sim_hurt how)
 {
 	if (how > d->hurt)

@@ -4,6 +4,7 @@
 
 static enum sim_faults kind;
 static uint64_t every, count;
+static unsigned most;
 static bool going;
 
 uint64_t sim_faults_count(void)
@@ -75,6 +76,16 @@ static void rough(struct sim_donor *d, uint64_t which)
 	}
 }
 
+/* Not more than may be at once: another one that was hurt before, or a new one. */
+static bool may_hurt(const struct sim_donor *d)
+{
+	unsigned hurt = 0;
+
+	for (unsigned i = 0; i < sim_donors(); i++)
+		hurt += sim_donor_hurt(i) != SIM_HURT_NOT;
+	return hurt < most || sim_donor_hurt(sim_donor_index(d)) != SIM_HURT_NOT;
+}
+
 static void next(void *arg, uint64_t n)
 {
 	struct sim_donor *d = sim_donor((unsigned)sim_below(sim_donors()));
@@ -84,6 +95,9 @@ static void next(void *arg, uint64_t n)
 	(void)n;
 	if (!going)
 		return;
+	sim_at(sim_now() + sim_between(every / 4, every * 2), next, NULL, 0);
+	if (!may_hurt(d))
+		return;
 	count++;
 	if (which < 4)
 		rough(d, which);
@@ -91,11 +105,11 @@ static void next(void *arg, uint64_t n)
 		crash(d);
 	else
 		sim_donor_flip(d);
-	sim_at(sim_now() + sim_between(every / 4, every * 2), next, NULL, 0);
 }
 
-void sim_faults_open(enum sim_faults what, uint64_t every_ns)
+void sim_faults_open(enum sim_faults what, uint64_t every_ns, unsigned at_most)
 {
+	most = at_most;
 	kind = what;
 	every = every_ns;
 	count = 0;

@@ -22,18 +22,21 @@ struct page {
 	bool busy;
 };
 
-static struct page *page, *saved;
-static uint64_t pages;
-static uint32_t writes;
+struct sim_model {
+	unsigned owner; /* two volumes' pages differ too */
+	struct page *page, *saved;
+	uint64_t pages;
+	uint32_t writes;
+};
 
-static uint64_t word_of(uint64_t number, uint32_t write)
+static uint64_t word_of(const struct sim_model *m, uint64_t number, uint32_t write)
 {
-	return ((number << 32 | write) + 1) * 0x9e3779b97f4a7c15ull;
+	return (((uint64_t)m->owner << 60 | number << 32 | write) + 1) * 0x9e3779b97f4a7c15ull;
 }
 
-static void fill(uint64_t number, uint32_t write, uint64_t *w)
+static void fill(const struct sim_model *m, uint64_t number, uint32_t write, uint64_t *w)
 {
-	uint64_t first = word_of(number, write);
+	uint64_t first = word_of(m, number, write);
 
 	if (!write) {
 		memset(w, 0, PS_PAGE_SIZE);
@@ -43,47 +46,52 @@ static void fill(uint64_t number, uint32_t write, uint64_t *w)
 		w[i] = first + i * 0xd6e8feb86659fd93ull;
 }
 
-void sim_model_open(uint64_t n)
+struct sim_model *sim_model_open(unsigned owner, uint64_t pages)
 {
-	pages = n;
-	writes = 0;
-	page = calloc(n, sizeof *page);
-	saved = calloc(n, sizeof *saved);
-	if (!page || !saved)
+	struct sim_model *m = calloc(1, sizeof *m);
+
+	if (!m)
 		abort();
+	m->owner = owner;
+	m->pages = pages;
+	m->page = calloc(pages, sizeof *m->page);
+	m->saved = calloc(pages, sizeof *m->saved);
+	if (!m->page || !m->saved)
+		abort();
+	return m;
 }
 
-void sim_model_close(void)
+void sim_model_close(struct sim_model *m)
 {
-	free(page);
-	free(saved);
-	page = saved = NULL;
+	free(m->page);
+	free(m->saved);
+	free(m);
 }
 
-bool sim_model_take(uint64_t n)
+bool sim_model_take(struct sim_model *m, uint64_t n)
 {
-	sim_must(n < pages);
-	if (page[n].busy)
+	sim_must(n < m->pages);
+	if (m->page[n].busy)
 		return false;
-	page[n].busy = true;
+	m->page[n].busy = true;
 	return true;
 }
 
-void sim_model_give(uint64_t n)
+void sim_model_give(struct sim_model *m, uint64_t n)
 {
-	sim_must(page[n].busy);
-	page[n].busy = false;
+	sim_must(m->page[n].busy);
+	m->page[n].busy = false;
 }
 
-void sim_model_write(uint64_t n, void *buf, bool zeros)
+void sim_model_write(struct sim_model *m, uint64_t n, void *buf, bool zeros)
 {
-	page[n].now = zeros ? 0 : ++writes;
-	fill(n, page[n].now, buf);
+	m->page[n].now = zeros ? 0 : ++m->writes;
+	fill(m, n, m->page[n].now, buf);
 }
 
-void sim_model_written(uint64_t n, bool acknowledged)
+void sim_model_written(struct sim_model *m, uint64_t n, bool acknowledged)
 {
-	struct page *p = &page[n];
+	struct page *p = &m->page[n];
 
 	if (acknowledged) {
 		p->is = p->now;
@@ -97,36 +105,38 @@ void sim_model_written(uint64_t n, bool acknowledged)
 	p->maybe[p->maybes++] = p->now;
 }
 
-void sim_model_zero(uint64_t n)
+void sim_model_zero(struct sim_model *m, uint64_t n)
 {
-	page[n].is = 0;
-	page[n].maybes = 0;
+	m->page[n].is = 0;
+	m->page[n].maybes = 0;
 }
 
 /* Whose contents they are, for the message. */
-static void tell(uint64_t n, const uint64_t *w)
+static void tell(const struct sim_model *m, uint64_t n, const uint64_t *w)
 {
-	for (uint64_t i = 0; i < pages; i++)
-		for (uint32_t k = 1; k <= writes; k++)
-			if (word_of(i, k) == w[0])
+	const struct page *p = &m->page[n];
+
+	for (uint64_t i = 0; i < m->pages; i++)
+		for (uint32_t k = 1; k <= m->writes; k++)
+			if (word_of(m, i, k) == w[0])
 				sim_fail("page %llu: read write %u of page %llu, acknowledged was "
 					 "%u (and %u writes are uncertain)",
-					 (unsigned long long)n, k, (unsigned long long)i,
-					 page[n].is, page[n].maybes);
-	sim_fail("page %llu: read bytes that nobody wrote (%016llx), acknowledged was %u",
-		 (unsigned long long)n, (unsigned long long)w[0], page[n].is);
+					 (unsigned long long)n, k, (unsigned long long)i, p->is,
+					 p->maybes);
+	sim_fail("page %llu: read bytes that it never had (%016llx), acknowledged was %u",
+		 (unsigned long long)n, (unsigned long long)w[0], p->is);
 }
 
-void sim_model_read(uint64_t n, const void *buf)
+void sim_model_read(struct sim_model *m, uint64_t n, const void *buf)
 {
 	static uint64_t want[PS_PAGE_SIZE / 8];
-	struct page *p = &page[n];
+	struct page *p = &m->page[n];
 
-	fill(n, p->is, want);
+	fill(m, n, p->is, want);
 	if (!memcmp(buf, want, sizeof want))
 		return;
 	for (uint32_t i = p->maybes; i-- > 0;) {
-		fill(n, p->maybe[i], want);
+		fill(m, n, p->maybe[i], want);
 		if (memcmp(buf, want, sizeof want))
 			continue;
 		p->is = p->maybe[i];
@@ -134,15 +144,15 @@ void sim_model_read(uint64_t n, const void *buf)
 		p->maybes -= i + 1;
 		return;
 	}
-	tell(n, buf);
+	tell(m, n, buf);
 }
 
-void sim_model_save(void)
+void sim_model_save(struct sim_model *m)
 {
-	memcpy(saved, page, pages * sizeof *page);
+	memcpy(m->saved, m->page, m->pages * sizeof *m->page);
 }
 
-void sim_model_restore(void)
+void sim_model_restore(struct sim_model *m)
 {
-	memcpy(page, saved, pages * sizeof *page);
+	memcpy(m->page, m->saved, m->pages * sizeof *m->page);
 }

@@ -20,7 +20,7 @@
 #define SIM_MSEC 1000000ull
 #define SIM_SEC  1000000000ull
 
-#define SIM_MAX_DONORS 6u
+#define SIM_MAX_DONORS 8u
 
 /* --- world.c: time, chance, events --- */
 
@@ -139,6 +139,8 @@ uint64_t sim_donor_pace(const struct sim_donor *d);
 bool sim_donor_up(const struct sim_donor *d);
 bool sim_donor_silent(const struct sim_donor *d); /* neither answers nor refuses */
 enum sim_hurt sim_donor_hurt(unsigned i);
+/* Which are, in words. */
+const char *sim_donors_hurt_text(void);
 void sim_donor_hurts(struct sim_donor *d, enum sim_hurt how);
 /* The events of its life. */
 void sim_donor_start(struct sim_donor *d);
@@ -156,20 +158,22 @@ void sim_donors_check_empty(void);
 
 /* --- model.c: what reads may return --- */
 
-void sim_model_open(uint64_t pages);
-void sim_model_close(void);
+struct sim_model;
+
+struct sim_model *sim_model_open(unsigned owner, uint64_t pages);
+void sim_model_close(struct sim_model *m);
 /* A page is used by one batch at a time. */
-bool sim_model_take(uint64_t page);
-void sim_model_give(uint64_t page);
+bool sim_model_take(struct sim_model *m, uint64_t page);
+void sim_model_give(struct sim_model *m, uint64_t page);
 /* Contents for a write that begins now; zeros: a page of zeros. */
-void sim_model_write(uint64_t page, void *buf, bool zeros);
-void sim_model_written(uint64_t page, bool acknowledged);
+void sim_model_write(struct sim_model *m, uint64_t page, void *buf, bool zeros);
+void sim_model_written(struct sim_model *m, uint64_t page, bool acknowledged);
 /* Fails the seed unless buf may be the page's contents. */
-void sim_model_read(uint64_t page, const void *buf);
-void sim_model_zero(uint64_t page); /* discarded */
+void sim_model_read(struct sim_model *m, uint64_t page, const void *buf);
+void sim_model_zero(struct sim_model *m, uint64_t page); /* discarded */
 /* All pages as they were then. */
-void sim_model_save(void);
-void sim_model_restore(void);
+void sim_model_save(struct sim_model *m);
+void sim_model_restore(struct sim_model *m);
 
 /* --- faults.c --- */
 
@@ -179,26 +183,30 @@ enum sim_faults {
 	SIM_DEADLY, /* and crash, restart empty, bits turn over */
 };
 
-void sim_faults_open(enum sim_faults kind, uint64_t every_ns);
+/* most: so many donors are ever hurt. */
+void sim_faults_open(enum sim_faults kind, uint64_t every_ns, unsigned most);
 void sim_faults_stop(void);
 uint64_t sim_faults_count(void);
 
 /* --- borrower.c: the load --- */
 
+#define SIM_MAX_BORROWERS 2u
+
 struct sim_load {
 	uint64_t pages;
 	unsigned ports, depth, rounds;
-	uint64_t deadline_ns;
-	bool snapshots;
+	unsigned replicas, code_data, code_parity; /* a code: replicas is not looked at */
+	uint64_t deadline_ns, suspect_ns;
+	bool snapshots, seal;
 };
 
 struct sim_result {
 	uint64_t batches, reads_checked, errors, events, virtual_ns, faults;
 };
 
-void sim_borrower_open(const struct sim_load *l);
-void sim_borrower_close(void);
-void sim_borrower_count(struct sim_result *ret);
+void sim_borrowers_open(unsigned n, const struct sim_load *l);
+void sim_borrowers_close(void);
+void sim_borrowers_count(struct sim_result *ret);
 
 /* --- scenario.c: from a seed to all of the above --- */
 
