@@ -8,21 +8,27 @@
 # WHAT | FILE | SED EXPRESSION
 planted() {
 	cat <<-'END'
-	pages that came back are not compared with their hash|pagestore/core.c|s/if (ps_hash(p) == map_hash(/if (p || ps_hash(p) == map_hash(/
-	a batch is done with its first answer|pagestore/core.c|s/if (!--b->pending) {/if (--b->pending || 1) {/
+	pages that came back are not compared with their hash|pagestore/core.c|s/return ps_hash(buf) == map_hash(c->map, page);/return ps_hash(buf) != 0;/
+	a batch is done with its first answer|pagestore/core.c|/^static void slot_settle(struct core .c, unsigned slot)$/,/^}/s/if (s->batch->pending)$/if (0)/
 	a page of zeros is not filled in|pagestore/core.c|s/memset(buf, 0, PS_PAGE_SIZE);/(void)buf;/
-	a write's pages keep their old hash|pagestore/core.c|s/^\tmap_set_hash(c->map, page, hash);/\tif (!map_hash(c->map, page)) &/
+	a write's pages keep their old hash|pagestore/core.c|s/^\t\tmap_set_hash(c->map, v->page + i, hash);/\t\tif (!map_hash(c->map, v->page + i)) &/
 	overdue batches are not ended|pagestore/core.c|s/c->slot\[i\].batch->deadline_ns <= now_ns) {/!now_ns) {/
-	a run of pages goes on over the border of a slab|pagestore/core.c|s/if (r && in_slab && page == /if (r \&\& page == /
+	a run of pages goes on over the border of a slab|pagestore/core.c|s/if (r \&\& !begins \&\& /if (r \&\& (!begins || r) \&\& /
 	a batch pays for time before it began|pagestore/port.c|/^int ps_submit/,/^}/s/forgive(p, now_ns);/;/
 	a released slab's pages keep their hashes|pagestore/reserve.c|/^int ps_release/,/^}/s/map_clear(/if (0) map_clear(/
 	a slab is released at the wrong donor's place|pagestore/reserve.c|s/memcpy(next, v->lists.first, sizeof next);/memset(next, 0, sizeof next);/
-	a snapshot's slabs are handed over in the wrong order|pagestore/snapshot.c|s/v->clone\[i\] = v->lists.slabs\[v->lists.first\[d\]++\]/v->clone[i] = v->lists.slabs[v->lists.first[d]]/
+	a snapshot's slabs are its parent's|pagestore/snapshot.c|s/? from->handle\[p\] : 0;/? s->handle[p] : 0;/
 	a notice's end is missed|pagestore/transport/stream.c|s/s->rx_at == answer_bytes(/s->rx_at >= 64 + 0 * answer_bytes(/
 	a clone shares what its owner goes on writing|server/buffer.c|s/if (!unshare_last(b)) {/if (0 \&\& !unshare_last(b)) {/
 	pages of a write go on at the start of each run|server/session.c|s/memcpy(r->mem + s->run_at, p + used, k);/memcpy(r->mem, p + used, k);/
 	a borrower's end leaves its slabs behind|server/lend.c|/^void srv_lend_goodbye/,/^}/s/n < 64 \&\& b->slabs/n < 1 \&\& b->slabs/;/^void srv_lend_goodbye/,/^}/s/} while (n);/} while (0);/
 	an answer's pages are let go before they are sent|server/out.c|s/o->iov\[o->first\].iov_base = (char \*)o->iov\[o->first\].iov_base + n;/;/
+	a write is acknowledged by the first member that has it|pagestore/replica.c|/^static void write_answer/,/^}/s/if (!r->out)/if (1)/
+	wrong bytes are not asked for elsewhere|pagestore/replica.c|/^static void read_failed/,/^}/s/if (c->redundant [|][|]/if ((status != -EBADMSG \&\& c->redundant) ||/
+	parities are not computed|pagestore/replica.c|/^static void write_start/,/^}/s/code_encode(c, slot, run);/;/
+	fragments that came late are believed|pagestore/core.c|s/run_recheck(c, slot, i);/;/
+	a page that late fragments spoilt is read as before|pagestore/code.c|s/if (r->tries \&\& r->out)/if (0)/
+	a port is due at a time that is past|pagestore/suspect.c|s/(!s->hedged [|][|] fails)/(s->hedged || !s->hedged || fails)/
 	END
 }
 
@@ -46,7 +52,9 @@ build_with() {
 }
 
 found=0 missed=0
-while IFS='|' read -r what file expression; do
+while IFS= read -r line; do
+	what=${line%%|*} file=${line#*|} expression=${line#*|*|}
+	file=${file%%|*}
 	[ -f "$INFUSE_SOURCE/$file" ] || fail "$file is gone: $what"
 	sed "$expression" "$INFUSE_SOURCE/$file" > "$scratch/mutant.c"
 	if cmp -s "$INFUSE_SOURCE/$file" "$scratch/mutant.c"; then
