@@ -68,6 +68,8 @@ static void step(struct ps_volume *v, unsigned d)
 		call->done = true;
 		call->status = done.status;
 		call->wire = done.wire;
+		if (done.wire == WIRE_EEPOCH)
+			__atomic_store_n(&v->stale, true, __ATOMIC_RELAXED);
 	}
 }
 
@@ -216,7 +218,9 @@ int control_lists(struct ps_volume *v, enum tp_kind kind, const struct wire_clon
 			l->wire = v->call[d].wire;
 		}
 	}
-	return l->status == -ENOSPC || l->status == -ETIMEDOUT || !l->status ? l->status : -EIO;
+	return l->status == -ENOSPC || l->status == -ETIMEDOUT || l->status == -ESTALE || !l->status
+		       ? l->status
+		       : -EIO;
 }
 
 int control_told(const struct ps_volume *v, int r, const char *what)

@@ -348,7 +348,7 @@ static uint64_t hash_for(const struct core *c, const void *page, const uint64_t 
 	bool have = given && *given > HASH_LOST;
 
 	if (have ? *given == c->zeros && ps_page_is_zero(page) : ps_page_is_zero(page))
-		return HASH_ZEROS;
+		return c->map->durable ? c->zeros : HASH_ZEROS;
 	return have ? *given : ps_hash(page);
 }
 

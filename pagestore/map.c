@@ -71,6 +71,7 @@ static bool change(struct map *m, struct map_slab *s, uint64_t *set, uint64_t to
 	if (!__atomic_compare_exchange_n(&s->set, set, to, false, __ATOMIC_SEQ_CST,
 					 __ATOMIC_SEQ_CST))
 		return false;
+	__atomic_fetch_add(&m->changes, 1, __ATOMIC_RELEASE);
 	if (is && !was)
 		__atomic_fetch_add(&m->thin, 1, __ATOMIC_RELAXED);
 	if (was && !is)

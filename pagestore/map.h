@@ -65,6 +65,8 @@ struct map {
 	uint64_t gone;             /* bit a donor: it has failed, for all ports */
 	uint64_t swept;            /* of these, those that are in no set any more */
 	uint64_t thin;             /* slabs without a member to spare; only with members > need */
+	bool durable;              /* other writers come: zeros are sent, for only donors remember them */
+	uint64_t changes;          /* of any set */
 	uint64_t dropped;          /* members that failed */
 	uint64_t era;              /* counts changes after which old handles are freed; see core.h */
 };

@@ -101,8 +101,11 @@ static void pull(struct ps_port *p, unsigned d, uint64_t now_ns)
 		n = c->t->poll(c, now_ns, done, POLL_CHUNK);
 		if (n < 0)
 			r = n;
-		for (int i = 0; i < n && !r; i++)
+		for (int i = 0; i < n && !r; i++) {
+			if (done[i].wire == WIRE_EEPOCH)
+				__atomic_store_n(&p->v->stale, true, __ATOMIC_RELAXED);
 			r = core_answer(&p->core, d, &done[i]);
+		}
 	} while (n == POLL_CHUNK && !r);
 	if (r)
 		end_conn(p, d, r);
@@ -166,6 +169,15 @@ struct tp_conn *port_offer(struct ps_port *p, unsigned donor, struct tp_conn *c,
 	return before;
 }
 
+/* Once a newer writer is known of nothing succeeds, not even what needs no donor. */
+static unsigned end_stale(const struct ps_port *p, struct ps_batch **done, unsigned n)
+{
+	if (__atomic_load_n(&p->v->stale, __ATOMIC_RELAXED))
+		for (unsigned i = 0; i < n; i++)
+			done[i]->status = -ESTALE;
+	return n;
+}
+
 unsigned ps_poll(struct ps_port *p, uint64_t now_ns, struct ps_batch **done, unsigned n)
 {
 	uint64_t mask = p->core.busy;
@@ -190,7 +202,7 @@ unsigned ps_poll(struct ps_port *p, uint64_t now_ns, struct ps_batch **done, uns
 	/* What failed there is sent elsewhere. */
 	if (p->core.queued)
 		push(p, now_ns);
-	return core_reap(&p->core, done, n);
+	return end_stale(p, done, core_reap(&p->core, done, n));
 }
 
 unsigned ps_inflight(const struct ps_port *p)

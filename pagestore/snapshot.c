@@ -198,7 +198,9 @@ int ps_adopt(struct ps_volume *v, bool inherited)
 		if (r)
 			return r;
 	}
-	v->transient = true; /* a forked child never comes back */
+	v->transient = true; /* a forked child never comes back, */
+	v->epoch = 0;        /* and nobody takes it over */
+	v->keep = false;
 	adopt_sets(v);
 	v->snapshot = false;
 	r = volume_connect_all(v);

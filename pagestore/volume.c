@@ -45,10 +45,19 @@ void volume_new_borrower(unsigned char id[16])
 
 int volume_hello(struct ps_volume *v, struct tp_conn *c, struct tp_hello *h, uint64_t timeout_ns)
 {
+	uint64_t until = clock_ns() + timeout_ns;
+	struct timespec nap = {0, 10 * NSEC_PER_MSEC};
+	int r;
+
 	memcpy(h->name, v->name, sizeof h->name);
+	/* A snapshot's borrower has no other writers. */
+	h->epoch = memcmp(h->borrower, v->borrower, sizeof h->borrower) ? 0 : v->epoch;
 	h->transient = v->transient;
 	h->tls = v->tls;
-	return c->t->open(c, h, timeout_ns);
+	/* Busy: takes over slabs that are being read. */
+	while ((r = c->t->open(c, h, timeout_ns)) == -EBUSY && clock_ns() < until)
+		sys_call5(SYS_ppoll, 0, 0, SYS_PTR(&nap), 0, 0);
+	return r;
 }
 
 int volume_connect(struct ps_volume *v, unsigned donor, struct tp_conn *c, struct tp_hello *h)
@@ -253,6 +262,7 @@ static int open_map(struct ps_volume *v, const struct ps_options *o)
 
 	if (r)
 		return r;
+	v->map.durable = v->epoch != 0;
 	v->plan = mem_map(v->map.slabs * v->map.members);
 	v->fresh = mem_map((v->ports + 1) * sizeof *v->fresh);
 	v->handle = mem_map(v->map.slabs * MAP_MEMBERS * sizeof *v->handle);
@@ -279,8 +289,12 @@ static int open_volume(struct ps_volume *v, const struct ps_options *o)
 	v->rebuild_bytes = o->rebuild_bytes ? o->rebuild_bytes : DEFAULT_REBUILD;
 	snprintf(v->name, sizeof v->name, "%s", o->name ? o->name : program_invocation_short_name);
 	v->transient = o->transient;
+	v->epoch = o->epoch;
+	v->keep = o->keep;
 	volume_new_borrower(v->borrower);
 	memcpy(&v->rng, v->borrower, sizeof v->rng);
+	if (o->borrower)
+		memcpy(v->borrower, o->borrower, sizeof v->borrower);
 	r = volume_secure(v, o);
 	if (!r)
 		r = create_conns(v, o);
@@ -339,7 +353,8 @@ void ps_close(struct ps_volume *v)
 		if (v->port[i].core.depth)
 			core_close(&v->port[i].core);
 	}
-	say_goodbye(v);
+	if (!v->keep && !__atomic_load_n(&v->stale, __ATOMIC_RELAXED))
+		say_goodbye(v);
 	ps_snapshot_drop(v, false);
 	maintain_close(v);
 	for (unsigned d = 0; d < v->donors; d++) {

@@ -66,6 +66,9 @@ struct ps_volume {
 	uint64_t deadline_ns, connect_ns, suspect_ns, rebuild_bytes;
 	char name[WIRE_NAME_BYTES];
 	unsigned char borrower[16];
+	uint64_t epoch;
+	bool keep;
+	bool stale; /* a newer writer has the slabs; never unset */
 	struct ps_port *port;
 
 	uint32_t lock; /* of all below, and of changes to the slab map */

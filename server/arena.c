@@ -5,6 +5,7 @@
  * before that thread came by wipes it himself.
  */
 #include "server/arena.h"
+#include <infuse/wire.h>
 #include "common/error.h"
 #include "common/parse.h"
 
@@ -103,6 +104,39 @@ void srv_arena_clear(struct srv_buffer *b, uint64_t at, uint64_t bytes)
 	    !fallocate(b->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)at, (off_t)bytes))
 		return;
 	memset(b->mem + at, 0, bytes);
+}
+
+struct srv_buffer *srv_arena_page(struct srv_arena *a)
+{
+	struct srv_buffer *b = calloc(1, sizeof *b);
+	void *mem = MAP_FAILED;
+
+	if (!b)
+		return NULL;
+	b->arena = a;
+	b->fd = memfd_create("infuse-fence", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (b->fd >= 0 && !ftruncate(b->fd, WIRE_PAGE_SIZE))
+		mem = mmap(NULL, WIRE_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, b->fd, 0);
+	b->mem = mem == MAP_FAILED ? NULL : mem;
+	/* From now on nobody can map it for writing but us, who have. */
+	if (!b->mem || fcntl(b->fd, F_ADD_SEALS,
+			     F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)) {
+		srv_arena_page_free(b);
+		return NULL;
+	}
+	atomic_store_explicit(&b->refs, 1, memory_order_relaxed);
+	return b;
+}
+
+void srv_arena_page_free(struct srv_buffer *b)
+{
+	if (!b)
+		return;
+	if (b->mem)
+		munmap(b->mem, WIRE_PAGE_SIZE);
+	if (b->fd >= 0)
+		close(b->fd);
+	free(b);
 }
 
 int srv_arena_renew(struct srv_buffer *b)

@@ -57,6 +57,13 @@ struct srv_buffer *srv_arena_take(struct srv_arena *a, bool zeroed);
 /* The buffer and its reservation go back; wiped in the background. */
 void srv_arena_give(struct srv_buffer *b);
 
+/*
+ * A page of its own, no slab's, with a reference that only srv_arena_page_free() takes. NULL: no
+ * memory.
+ */
+struct srv_buffer *srv_arena_page(struct srv_arena *a);
+void srv_arena_page_free(struct srv_buffer *b); /* takes NULL */
+
 /* Fresh memory with the same contents, for a buffer that is exported. -ENOMEM: it is as it was. */
 int srv_arena_renew(struct srv_buffer *b);
 

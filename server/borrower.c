@@ -255,6 +255,7 @@ static void borrower_free(struct srv_lender *l, struct srv_borrower *b)
 {
 	srv_lend_goodbye(l, b);
 	srv_token_void(l->tokens, b->id);
+	srv_arena_page_free(b->fence);
 	pthread_rwlock_destroy(&b->landing);
 	pthread_mutex_destroy(&b->lock);
 	free(b);
@@ -290,6 +291,31 @@ void srv_borrower_put(struct srv_lender *l, struct srv_borrower *b, uint64_t now
 		l->changed(l->changed_arg);
 }
 
+static void fence_set(const struct srv_borrower *b, uint64_t epoch)
+{
+	if (!b->fence)
+		return;
+	atomic_store((_Atomic uint64_t *)(void *)b->fence->mem, htole64(epoch));
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+uint32_t srv_lend_fence(struct srv_lender *l, struct srv_borrower *b, struct srv_buffer **ret)
+{
+	uint32_t status = WIRE_EINTERNAL;
+
+	pthread_mutex_lock(&b->lock);
+	if (!b->fence)
+		b->fence = srv_arena_page(l->arena);
+	if (b->fence) {
+		fence_set(b, atomic_load(&b->epoch));
+		srv_buffer_pin(b->fence);
+		*ret = b->fence;
+		status = WIRE_OK;
+	}
+	pthread_mutex_unlock(&b->lock);
+	return status;
+}
+
 /*
  * Who has the lock for writing is alone: nothing of an older session is under way, and each looks at
  * the epoch before it goes on.
@@ -301,10 +327,15 @@ static uint32_t take_over(struct srv_lender *l, struct srv_borrower *b, uint64_t
 	if (epoch == atomic_load(&b->epoch))
 		return WIRE_OK;
 	pthread_rwlock_wrlock(&b->landing);
-	if (epoch < atomic_load(&b->epoch))
+	if (epoch < atomic_load(&b->epoch)) {
 		status = WIRE_EEPOCH;
-	else if (epoch > atomic_load(&b->epoch))
+	} else if (epoch > atomic_load(&b->epoch)) {
+		/* First the word, then the copies: see wire.h. */
+		fence_set(b, epoch);
 		status = srv_lend_renew(l, b);
+		if (status)
+			fence_set(b, atomic_load(&b->epoch));
+	}
 	if (!status)
 		atomic_store(&b->epoch, epoch);
 	pthread_rwlock_unlock(&b->landing);

@@ -119,6 +119,8 @@ uint32_t srv_lend_clone(struct srv_lender *l, struct srv_borrower *b, const stru
 /* The buffers come pinned; from now on they are copied, never shared, and never lent again. */
 uint32_t srv_lend_map(struct srv_lender *l, struct srv_borrower *b, const uint8_t *slabs,
 		      uint32_t n, struct srv_buffer **ret);
+/* The word that tells of a newer writer, as a buffer that comes pinned. */
+uint32_t srv_lend_fence(struct srv_lender *l, struct srv_borrower *b, struct srv_buffer **ret);
 /*
  * The memory of n segments (wire_seg or wire_part: their unit in bytes), one run each. Reading may
  * hand out copies; for writing the slabs are made the borrower's own first.

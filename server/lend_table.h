@@ -37,6 +37,7 @@ struct srv_borrower {
 	 */
 	pthread_rwlock_t landing;
 	_Atomic uint64_t epoch; /* of its newest writer */
+	struct srv_buffer *fence; /* the same in memory that writers map; NULL: nobody has asked */
 	/* its own */
 	pthread_mutex_t lock;
 	struct srv_slab *slabs;

@@ -325,6 +325,22 @@ static uint32_t run_map(struct srv_session *s, const uint8_t *body, struct srv_o
 	return WIRE_OK;
 }
 
+static uint32_t run_fence(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	struct srv_buffer *page = NULL;
+	uint32_t status;
+
+	(void)body;
+	if (!s->is_unix)
+		return WIRE_ENOTUNIX;
+	status = srv_lend_fence(s->lender, s->borrower, &page);
+	if (status)
+		return status;
+	srv_out_head(out, &s->head, WIRE_OK, 1, 0);
+	srv_out_fds(out, &page, 1);
+	return WIRE_OK;
+}
+
 static uint32_t run_stat(struct srv_session *s, const uint8_t *body, struct srv_out *out)
 {
 	uint32_t n = count_of(s) < STAT_MAX ? count_of(s) : STAT_MAX;
@@ -418,14 +434,15 @@ static uint32_t run_drain(struct srv_session *s, const uint8_t *body, struct srv
 
 static uint32_t run_wanted(struct srv_session *s, const uint8_t *body, struct srv_out *out)
 {
-	uint32_t n = count_of(s), wanted;
+	uint32_t n = count_of(s), wanted, listed;
 	struct wire_wanted *w = calloc(1, sizeof *w + n * sizeof(struct wire_slab));
 
 	(void)body;
 	if (!w)
 		return WIRE_EINTERNAL;
-	srv_lend_wanted(s->lender, s->borrower, n, (struct wire_slab *)(w + 1), &n, &wanted);
+	srv_lend_wanted(s->lender, s->borrower, n, (struct wire_slab *)(w + 1), &listed, &wanted);
 	w->slabs = htole32(wanted);
+	w->listed = htole32(listed);
 	return answer(s, n, w, sizeof *w + n * sizeof(struct wire_slab), out);
 }
 
@@ -473,6 +490,7 @@ static const struct srv_operation operations[] = {
 	[WIRE_PING] = {.run = run_ping},
 	[WIRE_GOODBYE] = {.minor = 1, .borrower = true, .run = run_goodbye},
 	[WIRE_AUTH] = {.fixed = sizeof(struct wire_auth), .run = run_auth},
+	[WIRE_FENCE] = {.minor = 2, .borrower = true, .run = run_fence},
 	[WIRE_DRAIN] = {.minor = 2,
 			.roles = SRV_ROLE_ADMIN,
 			.fixed = sizeof(struct wire_drain),

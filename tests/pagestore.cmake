@@ -9,9 +9,10 @@ infuse_unit_test(pagestore-address unit/pagestore_address.c "quick;asan;tsan" 60
 
 # Against memory servers of the same build.
 infuse_unit_test(pagestore-contract unit/pagestore_contract.c "quick;asan;tsan" 300 pagestore)
+infuse_unit_test(pagestore-takeover unit/pagestore_takeover.c "quick;asan" 300 pagestore)
 infuse_unit_test(pagestore-faults unit/pagestore_faults.c "slow;asan;tsan" 300 pagestore)
 infuse_unit_test(pagestore-replicas unit/pagestore_replicas.c "slow;asan;tsan" 600 pagestore)
-foreach(name pagestore-contract pagestore-faults pagestore-replicas)
+foreach(name pagestore-takeover pagestore-contract pagestore-faults pagestore-replicas)
   if(TARGET test-${name})
     add_dependencies(test-${name} infuse-memory-server)
     target_link_libraries(test-${name} PRIVATE Threads::Threads)

@@ -55,6 +55,12 @@ struct ps_options {
 	const char *tls_ca;        /* or certificates that this CA has signed, */
 	const char *tls_cert;      /* and this is ours, */
 	const char *tls_cert_key;  /* with its key (PEM files, all three or none) */
+	const unsigned char *borrower; /* 16 secret bytes: who the volume is for donors, to come back to
+					 what it holds there; NULL: somebody new */
+	uint64_t epoch;            /* which of its writers this is: donors refuse those with a lower one
+				      from now on, whose batches end with -ESTALE; 0: there is one only */
+	bool keep;                 /* ps_close() leaves the slabs to the next writer, for as long as the
+				      donors' grace */
 	bool transient;            /* dies with this process: donors free its slabs at once then */
 };
 
@@ -118,7 +124,7 @@ struct ps_batch {
 
 	/* the answer */
 	int status;      /* 0; -EIO: the donor is gone or refused; -EBADMSG: wrong bytes came back;
-			    -ETIMEDOUT: no answer in time; -ENXIO: pages not reserved */
+			    -ETIMEDOUT: no answer in time; -ESTALE: a newer writer has the volume; -ENXIO: pages not reserved */
 	int donor;       /* index of the donor that failed, or -1 */
 	uint64_t page;   /* first page that failed */
 
@@ -173,6 +179,45 @@ bool ps_page_is_zero(const void *page);
 
 /* Why a donor can't be used: address and last error. Fits text of a message. */
 const char *ps_donor_name(const struct ps_volume *v, int donor);
+
+/* --- other writers: a volume that lives on when its writer does not --- */
+
+/* Where a slab lies: what the next writer needs to know. */
+struct ps_where {
+	uint32_t generation; /* of its set, as its members know it; 0: the slab is not granted */
+	uint32_t members;    /* those that have every acknowledged write */
+	uint8_t donor[PS_MAX_MEMBERS];
+	uint64_t handle[PS_MAX_MEMBERS];
+};
+
+/* Slabs of the volume. */
+uint64_t ps_slabs(const struct ps_volume *v);
+/* Any thread, any time; never blocks. */
+void ps_where(const struct ps_volume *v, uint64_t slab, struct ps_where *ret);
+/* Grows whenever some slab's ps_where() may have changed; any thread. */
+uint64_t ps_where_changes(const struct ps_volume *v);
+/* The donor's boot id: slabs of another boot are gone. */
+void ps_donor_boot(const struct ps_volume *v, unsigned donor, unsigned char boot[16]);
+/* A newer writer has the slabs: nothing that is asked of this volume is done any more. */
+bool ps_is_stale(const struct ps_volume *v);
+
+struct ps_taken {
+	uint64_t slabs, pages; /* taken over; read */
+	uint64_t differed;     /* pages that an unfinished write had left different at the members */
+	uint64_t behind;       /* members that had left a set: freed */
+};
+
+/*
+ * [text] On a volume that was just opened with its borrower and a new epoch: makes slabs [0, slabs) what
+ * `where` says of each (donors by their index in this volume's options). The hashes died with the old
+ * writer: all pages of all members are read, which takes a while (bounded by the deadline for each
+ * message); where members differ, because a write was under way when the old writer ended, the first
+ * one's bytes are written to the others. Of a slab whose members can't all be asked nobody knows who
+ * was right last: -EUCLEAN, unless `force` says to believe the highest generation that is there.
+ * Copies only: -ENOTSUP for codes, and sealed pages. Blocks; nothing else may use the volume.
+ */
+int ps_take_over(struct ps_volume *v, const struct ps_where *where, uint64_t slabs, bool force,
+		 struct ps_taken *ret);
 
 /* --- snapshots, for fork --- */
 

@@ -49,6 +49,7 @@
 	X(AUTH, 16, "prove that the key is known")                                                 \
 	X(DRAIN, 17, "empty the donor, or give some of its slabs back")                              \
 	X(WANTED, 18, "which slabs does the server want back?")                                     \
+	X(FENCE, 19, "hand over the word that tells of a newer writer (UNIX sockets only)")          \
 	X(GENERATION, 21, "slabs' generations: raise them, or ask")                                \
 	X(READPART, 22, "read parts of pages")                                                     \
 	X(WRITEPART, 23, "write parts of pages")
@@ -268,6 +269,13 @@ struct wire_auth {
 
 /* RECLAIM notice: `count` wire_slab that the server would like back; GOODBYE, PING: no body. */
 
+/*
+ * FENCE: no body. The answer's body is empty, its count 1; one descriptor comes with it as with MAP's, of
+ * WIRE_PAGE_SIZE bytes, to be mapped for reading. It begins with an __le64: the epoch of the borrower's
+ * newest writer. It changes before a takeover copies the slabs that were handed over: so who writes into
+ * mapped memory, then (behind a full barrier) reads this word, and finds its own epoch, has written.
+ */
+
 /* DRAIN: header.count = 1; an administrator's. Answer: no body. */
 struct wire_drain {
 	__le32 what;  /* WIRE_DRAIN_* */
@@ -280,12 +288,13 @@ struct wire_drain {
 #define WIRE_DRAIN_SOME 2u /* wants so many back, and goes on granting */
 
 /*
- * WANTED: header.count = how many slabs to list at most. Answer: this, then `count` wire_slab, the least
- * active first: any `slabs` of them would do. The borrower moves them elsewhere and FREEs them.
+ * WANTED: header.count = how many slabs to list at most. Answer: this, then `count` wire_slab, of which
+ * the first `listed` name slabs, the least active first; the others are 0. Any `slabs` of them would do.
+ * The borrower moves them elsewhere and FREEs them.
  */
 struct wire_wanted {
 	__le32 slabs;
-	__le32 reserved;
+	__le32 listed;
 };
 
 #ifdef __KERNEL__

@@ -16,7 +16,7 @@ static const uint16_t wire_ops[] = {
 	[TP_FREE] = WIRE_FREE, [TP_CLONE] = WIRE_CLONE, [TP_MAP] = WIRE_MAP,
 	[TP_STAT] = WIRE_STAT, [TP_PING] = WIRE_PING,   [TP_GOODBYE] = WIRE_GOODBYE,
 	[TP_READ_PART] = WIRE_READPART, [TP_WRITE_PART] = WIRE_WRITEPART,
-	[TP_GENERATION] = WIRE_GENERATION,
+	[TP_GENERATION] = WIRE_GENERATION, [TP_WANTED] = WIRE_WANTED, [TP_FENCE] = WIRE_FENCE,
 };
 
 uint16_t stream_wire_op(enum tp_kind kind)
@@ -86,10 +86,13 @@ bool stream_too_long(const struct tp_op *op)
 void stream_encode(struct stream *s, struct tp_op *op, uint16_t slot)
 {
 	uint64_t tag = (uint64_t)s->slot[slot].generation << 32 | slot;
-	struct wire_header h = {.op = htole16(wire_ops[op->kind]), .tag = htole64(tag)};
+	struct wire_header h = {.op = htole16(wire_ops[op->kind]),
+				.tag = htole64(tag),
+				.epoch = htole64(s->epoch)};
 	size_t units = 0, body = put_body(s->head + HEAD, op, &units);
 	bool one = op->kind == TP_GRANT;
-	bool none = op->kind == TP_STAT || op->kind == TP_PING || op->kind == TP_GOODBYE;
+	bool none = op->kind == TP_STAT || op->kind == TP_PING || op->kind == TP_GOODBYE ||
+		    op->kind == TP_FENCE;
 	size_t data = tp_writes(op->kind) ? units * tp_unit(op->kind) : 0;
 
 	h.bytes = htole32((uint32_t)(body + data));

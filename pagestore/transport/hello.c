@@ -114,11 +114,12 @@ int stream_hello(struct stream *s, struct tp_hello *h, uint64_t until_ns)
 	} m = {
 		.head = {.op = htole16(WIRE_HELLO),
 			 .bytes = htole32(sizeof m.hello),
-			 .tag = htole64(1)},
+			 .tag = htole64(1),
+			 .epoch = htole64(h->epoch)},
 		.hello = {.magic = htole64(WIRE_MAGIC),
 			  .major = htole16(WIRE_MAJOR),
 			  .minor = htole16(WIRE_MINOR),
-			  .minor_min = htole16(WIRE_MINOR - 1),
+			  .minor_min = htole16(h->epoch ? 2 : WIRE_MINOR - 1),
 			  .flags = htole16(h->transient ? WIRE_HELLO_F_TRANSIENT : 0),
 			  .pid = htole32((uint32_t)sys_call0(SYS_getpid))},
 	};
@@ -141,6 +142,7 @@ int stream_hello(struct stream *s, struct tp_hello *h, uint64_t until_ns)
 	if (le32toh(answer.bytes) != sizeof h->welcome)
 		return err_fail(-EPROTO, "donor '%s' is not a memory server", s->base.addr.text);
 	r = all(s, false, &h->welcome, sizeof h->welcome, until_ns);
+	s->epoch = h->epoch;
 	if (!r)
 		return check_welcome(s, &h->welcome);
 fail:

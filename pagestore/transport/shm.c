@@ -5,6 +5,9 @@
  * at the next poll. All else goes over the socket as with unix. The donor's death would not be
  * noticed by copying, so the socket is looked at before use, every 20 us at most.
  *
+ * A volume with epochs: what is written after a newer writer has taken the slabs over goes nowhere, and
+ * must not be told as written. So each copy is followed by a look at the donor's fence (wire.h).
+ *
  * The connection that maps keeps a table from handle to memory; a volume's other connections to the
  * donor read it (tp_share). One thread changes it at a time, readers need no lock: an entry's
  * address is there before its handle is.
@@ -38,6 +41,7 @@ struct shm {
 	uint32_t slab_pages;
 	uint32_t mapped;
 	struct shm_map *table; /* TABLE_SLOTS of them; NULL when the peer has it */
+	const uint64_t *fence; /* NULL: the volume has no epochs */
 };
 
 static struct shm *shm_of(struct tp_conn *c)
@@ -132,7 +136,7 @@ static int map_one(struct shm *shm, uint64_t handle, int fd)
 	return r;
 }
 
-static int take_maps(struct stream *s, struct tp_op *op)
+static int take_slabs(struct stream *s, struct tp_op *op)
 {
 	struct shm *shm = shm_of(&s->base);
 	int r = s->fds_count == op->count ? 0 : -EMFILE;
@@ -140,6 +144,26 @@ static int take_maps(struct stream *s, struct tp_op *op)
 	for (uint32_t i = 0; i < op->count && !r; i++)
 		r = map_one(shm, op->slabs[i], s->fds[i]);
 	return r;
+}
+
+static int map_fence(struct shm *shm, int fd)
+{
+	long mem = sys_call6(SYS_mmap, 0, WIRE_PAGE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+
+	if (mem < 0 && mem > -4096)
+		return (int)mem;
+	sys_call3(SYS_madvise, mem, WIRE_PAGE_SIZE, MADV_DONTFORK);
+	shm->fence = (const uint64_t *)(uintptr_t)mem;
+	return 0;
+}
+
+static int take_maps(struct stream *s, struct tp_op *op)
+{
+	struct shm *shm = shm_of(&s->base);
+
+	if (op->kind == TP_FENCE)
+		return s->fds_count == 1 ? map_fence(shm, s->fds[0]) : -EMFILE;
+	return take_slabs(s, op);
 }
 
 static int look(struct shm *shm, uint64_t now_ns)
@@ -173,6 +197,15 @@ static int copy(struct shm *shm, const struct tp_op *op, uint32_t i)
 	return 0;
 }
 
+/* A newer writer has the slabs: the copies that were made went to memory that is only ours. */
+static bool is_stale(const struct shm *shm)
+{
+	if (!shm->fence)
+		return false;
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return le64toh(__atomic_load_n(shm->fence, __ATOMIC_RELAXED)) != shm->s.epoch;
+}
+
 static int shm_submit(struct tp_conn *c, struct tp_op *op, uint64_t now_ns)
 {
 	struct shm *shm = shm_of(c);
@@ -196,13 +229,38 @@ static int shm_submit(struct tp_conn *c, struct tp_op *op, uint64_t now_ns)
 		return r;
 	for (uint32_t i = 0; i < op->count && !r; i++)
 		r = copy(shm, op, i);
-	stream_finish(&shm->s, op->tag, r, 0);
+	if (!r && is_stale(shm))
+		stream_finish(&shm->s, op->tag, -ESTALE, WIRE_EEPOCH);
+	else
+		stream_finish(&shm->s, op->tag, r, 0);
 	return 0;
 }
 
 static uint64_t shm_due(struct tp_conn *c)
 {
 	return stream_of(c)->done_count ? 0 : UINT64_MAX;
+}
+
+static int open_fence(struct shm *shm, uint64_t until_ns)
+{
+	struct tp_op op = {.kind = TP_FENCE, .tag = 1};
+	struct tp_done done;
+	int r = stream_submit(&shm->s.base, &op, clock_ns());
+
+	while (!r) {
+		short events;
+		int n = stream_poll(&shm->s.base, clock_ns(), &done, 1), fd;
+
+		if (n > 0 && done.status)
+			return err_fail(done.status, "donor '%s' gave no fence: %s",
+					shm->s.base.addr.text, tp_wire_text(done.wire));
+		if (n)
+			return n > 0 ? 0 : n;
+		fd = stream_fd(&shm->s.base, &events);
+		r = connect_wait(fd, events, until_ns);
+	}
+	return err_fail(r, "donor '%s' gave no fence: %s", shm->s.base.addr.text,
+			strerrordesc_np(-r));
 }
 
 static int shm_connect(struct tp_conn *c, struct tp_hello *h, uint64_t timeout_ns)
@@ -220,6 +278,11 @@ static int shm_connect(struct tp_conn *c, struct tp_hello *h, uint64_t timeout_n
 	shm->s.mapped = take_maps;
 	shm->slab_pages = le32toh(h->welcome.slab_pages);
 	shm->looked_ns = 0;
+	r = h->epoch ? open_fence(shm, until) : 0;
+	if (r) {
+		stream_close(c);
+		return r;
+	}
 	if (!c->peer && !shm->table) {
 		shm->table = mem_map(TABLE_SLOTS * sizeof *shm->table);
 		if (!shm->table) {
@@ -249,7 +312,12 @@ static void drop_table(struct shm *shm, bool unmap)
 
 static void shm_close(struct tp_conn *c)
 {
+	struct shm *shm = shm_of(c);
+
 	stream_close(c);
+	if (shm->fence)
+		sys_call2(SYS_munmap, SYS_PTR(shm->fence), WIRE_PAGE_SIZE);
+	shm->fence = NULL;
 	drop_table(shm_of(c), true);
 }
 
@@ -257,6 +325,7 @@ static void shm_close(struct tp_conn *c)
 static void shm_forget(struct tp_conn *c, bool inherited)
 {
 	stream_forget(c, inherited);
+	shm_of(c)->fence = NULL;
 	drop_table(shm_of(c), false);
 }
 

@@ -181,7 +181,7 @@ int stream_submit(struct tp_conn *c, struct tp_op *op, uint64_t now_ns)
 		return -E2BIG;
 	if (s->tx_op || !stream_has_room(s))
 		return -EAGAIN;
-	if (op->kind == TP_MAP && !s->mapped) {
+	if ((op->kind == TP_MAP || op->kind == TP_FENCE) && !s->mapped) {
 		stream_finish(s, op->tag, 0, 0);
 		return 0;
 	}
@@ -209,6 +209,8 @@ static size_t answer_bytes(const struct tp_op *op)
 		return sizeof(struct wire_stat);
 	case TP_GENERATION:
 		return op->count * sizeof(struct wire_generation);
+	case TP_WANTED:
+		return sizeof(struct wire_wanted) + op->count * sizeof(struct wire_slab);
 	default:
 		return 0;
 	}
@@ -258,7 +260,8 @@ static bool refused(const struct stream *s)
 /* A good answer's count tells again what was asked. */
 static bool count_fits(const struct tp_op *op, uint32_t count)
 {
-	if (op->kind == TP_GRANT || op->kind == TP_CLONE || op->kind == TP_GENERATION)
+	if (op->kind == TP_GRANT || op->kind == TP_CLONE || op->kind == TP_GENERATION ||
+	    op->kind == TP_WANTED)
 		return count == op->count;
 	return op->kind != TP_STAT || count == 0;
 }
@@ -316,7 +319,10 @@ static void take_answer(struct stream *s)
 	if (!wire && (op->kind == TP_GRANT || op->kind == TP_CLONE))
 		for (uint32_t i = 0; i < op->count; i++)
 			op->slabs[i] = le64toh(op->slabs[i]);
-	if (op->kind == TP_MAP) {
+	if (!wire && op->kind == TP_WANTED)
+		for (uint32_t i = 0; i < op->count + 1; i++)
+			op->slabs[i] = le64toh(op->slabs[i]);
+	if (op->kind == TP_MAP || op->kind == TP_FENCE) {
 		if (!wire)
 			status = s->mapped(s, op);
 		drop_fds(s);

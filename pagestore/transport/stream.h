@@ -33,6 +33,7 @@ struct stream {
 	bool up;
 	int error; /* why it is dead */
 	uint32_t max_inflight, inflight;
+	uint64_t epoch;   /* said in each request */
 	uint64_t idle_ns; /* when an idle connection was last looked at */
 
 	struct stream_slot slot[WIRE_MAX_INFLIGHT + 1]; /* 0: the ends of the list */

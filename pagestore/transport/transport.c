@@ -255,6 +255,10 @@ int tp_wire_errno(uint32_t error)
 		return -EACCES;
 	case WIRE_EVERSION:
 		return -EPROTONOSUPPORT;
+	case WIRE_EEPOCH:
+		return -ESTALE;
+	case WIRE_EBUSY:
+		return -EBUSY;
 	default:
 		return -EIO;
 	}

@@ -29,6 +29,8 @@ enum tp_kind {
 	TP_READ_PART, /* as READ and WRITE, in sectors */
 	TP_WRITE_PART,
 	TP_GENERATION,
+	TP_WANTED, /* slabs: room for count + 1 words: the wire_wanted, and handles */
+	TP_FENCE,  /* shm's own, when it opens: the word that tells of a newer writer */
 };
 
 static inline bool tp_reads(enum tp_kind k)
@@ -87,6 +89,7 @@ struct tp_hello {
 	unsigned char borrower[16];
 	char name[WIRE_NAME_BYTES];
 	struct tls_config *tls;      /* tcp: speak TLS and nothing else; NULL: plainly */
+	uint64_t epoch;              /* which writer this is; 0: the volume has no epochs */
 	bool transient;              /* the borrower can't come back: no grace when it hangs up */
 	struct wire_welcome welcome; /* filled by open; "file" reads slab_pages from it */
 };

@@ -100,7 +100,9 @@ static uint32_t wanted(int fd, uint64_t *slabs, uint32_t *n)
 	size_t bytes = sizeof answer;
 
 	cr_assert_eq(client_ask(fd, WIRE_WANTED, 64, NULL, 0, &answer, &bytes), WIRE_OK);
-	*n = (uint32_t)((bytes - sizeof answer.head) / sizeof *answer.slab);
+	cr_assert_eq(bytes, sizeof answer);
+	*n = le32toh(answer.head.listed);
+	cr_assert_leq(*n, 64);
 	for (uint32_t i = 0; i < *n; i++)
 		slabs[i] = le64toh(answer.slab[i].slab);
 	return le32toh(answer.head.slabs);
