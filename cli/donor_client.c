@@ -403,6 +403,10 @@ static int check_head(struct round *r, struct talk *t)
 					      : WIRE_STAT;
 	uint32_t bytes = le32toh(t->head.bytes);
 
+	if (le16toh(t->head.op) == WIRE_AUTH || t->head.status == htole32(WIRE_EPLAIN)) {
+		give_up(r, t, -EACCES, "it lets in only who has its key; --key FILE names one");
+		return -EACCES;
+	}
 	if (le16toh(t->head.op) != op || le16toh(t->head.flags) != WIRE_F_REPLY ||
 	    le64toh(t->head.tag) != op || bytes > MAX_BODY) {
 		give_up(r, t, -EPROTO, "something else answers there, not a memory server");

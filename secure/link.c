@@ -263,5 +263,5 @@ int link_shake(struct link *l, short *events)
 		}
 		l->shaken = !r;
 	}
-	return err_fail((int)r, "TLS: the connection was closed");
+	return err_fail((int)r, "TLS: the other end closed the connection (has it no key?)");
 }

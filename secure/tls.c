@@ -271,6 +271,18 @@ static int failed(const struct tls *t)
 		return err_fail(-EACCES, "its certificate is not good: %s",
 				X509_verify_cert_error_string(verify));
 	}
+	if (ERR_GET_LIB(e) == ERR_LIB_SSL) {
+		switch (ERR_GET_REASON(e)) {
+		case SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE:
+		case SSL_R_TLSV1_ALERT_UNKNOWN_PSK_IDENTITY:
+		case SSL_R_TLSV1_ALERT_DECRYPT_ERROR:
+			ERR_clear_error();
+			return err_fail(-EACCES, "the key is not known there, or is another one");
+		case SSL_R_WRONG_VERSION_NUMBER:
+			ERR_clear_error();
+			return err_fail(-EPROTO, "it does not speak TLS (has it no key?)");
+		}
+	}
 	/* An alert is what the other end said. */
 	return ssl_fail(-EACCES, "TLS failed");
 }

@@ -35,8 +35,10 @@ exits_with 1 infuse key rotate "$scratch/metrics"
 
 chmod 640 "$key"
 for command in "key show" "key rotate" "key derive --role admin"; do
+	to=()
+	[[ $command != *derive* ]] || to=("$scratch/x")
 	# shellcheck disable=SC2086 # several words
-	exits_with 1 infuse $command "$key" $([[ $command == *derive* ]] && echo "$scratch/x")
+	exits_with 1 infuse $command "$key" "${to[@]}"
 	[[ $err == *"is open to others (mode 0640): chmod 600"* ]] || fail "$command: $err"
 done
 exits_with 1 infuse serve --key "$key" --listen tcp:127.0.0.1:0 --size 4M --no-registry

@@ -20,6 +20,11 @@ if(CRITERION_FOUND AND TARGET infuse-memory-server)
   target_link_libraries(test-server-crowd PRIVATE server-client Threads::Threads)
   add_test(NAME server-holds-ten-thousand-connections COMMAND test-server-crowd)
   infuse_test_properties(server-holds-ten-thousand-connections slow 180)
+
+  add_executable(test-server-strangers unit/server_strangers.c)
+  target_link_libraries(test-server-strangers PRIVATE server-client pagestore secure Threads::Threads)
+  add_test(NAME strangers-get-nothing COMMAND test-server-strangers)
+  infuse_test_properties(strangers-get-nothing "slow;asan" 300)
 endif()
 
 infuse_script_test(server-protocol-page-is-exact quick 30)

@@ -133,6 +133,11 @@ int stream_hello(struct stream *s, struct tp_hello *h, uint64_t until_ns)
 		r = all(s, false, &answer, sizeof answer, until_ns);
 	if (r)
 		goto fail;
+	if (le16toh(answer.op) == WIRE_AUTH || le32toh(answer.status) == WIRE_EPLAIN)
+		return err_fail(-EACCES,
+				"donor '%s' lets in only who has its key: name its file (--key, "
+				"INFUSE_KEY_FILE)",
+				s->base.addr.text);
 	if (le16toh(answer.op) != WIRE_HELLO || le64toh(answer.tag) != 1 ||
 	    le16toh(answer.flags) != WIRE_F_REPLY)
 		return err_fail(-EPROTO, "donor '%s' is not a memory server", s->base.addr.text);

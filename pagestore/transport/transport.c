@@ -252,6 +252,8 @@ int tp_wire_errno(uint32_t error)
 	case WIRE_EDRAINING:
 		return -ESHUTDOWN;
 	case WIRE_EDENIED:
+	case WIRE_EAUTH:
+	case WIRE_EPLAIN:
 		return -EACCES;
 	case WIRE_EVERSION:
 		return -EPROTONOSUPPORT;
