@@ -38,6 +38,18 @@ static int swap_nbd(const struct bench_options *o, const struct workload *w,
 	return peer_swap_run(o, w, SWAP_NBD, ret);
 }
 
+static int swap_rswap_tcp(const struct bench_options *o, const struct workload *w,
+			  struct bench_result *ret)
+{
+	return peer_swap_run(o, w, SWAP_RSWAP_TCP, ret);
+}
+
+static int swap_rswap_shm(const struct bench_options *o, const struct workload *w,
+			  struct bench_result *ret)
+{
+	return peer_swap_run(o, w, SWAP_RSWAP_SHM, ret);
+}
+
 static int nbdfuse(const struct bench_options *o, const struct workload *w,
 		   struct bench_result *ret)
 {
@@ -82,6 +94,8 @@ static const struct peer peers[] = {
 	{"swap-disk", "swap to a file", disk, .whole = true, .same_data = true},
 	{"swap-zram", "swap to zram", zram, .whole = true, .same_data = true},
 	{"swap-nbd", "swap to loop, nbd", swap_nbd, .whole = true, .same_data = true},
+	{"swap-rswap-tcp", "swap to loop, our nbd", swap_rswap_tcp, .whole = true, .same_data = true},
+	{"swap-rswap-shm", "swap to loop, our nbd", swap_rswap_shm, .whole = true, .same_data = true},
 	{"nbdfuse", "mmap, no eviction", nbdfuse, .seq = true, .same_data = true},
 	{"redis", "get", redis, .whole = false},
 	{"memcached", "get", memcached, .whole = false},

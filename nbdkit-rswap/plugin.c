@@ -29,7 +29,7 @@
 #endif
 
 #define PORTS_MOST    4u /* by default, as many as there are cores, up to this */
-#define SPIN_NS       (20 * NSEC_PER_USEC)
+#define SPIN_NS       (50 * NSEC_PER_USEC) /* what waking another core costs; as heaps do */
 #define MAX_REQUEST   (32u << 20)
 #define DESCRIPTION   "a volume of Infuse, in the memory of other nodes"
 
@@ -339,7 +339,7 @@ static struct nbdkit_plugin plugin = {
 		       "replicas=N        copies of each page, on different donors [1]\n"
 		       "deadline=TIME     a donor that is silent for so long has failed [3s]\n"
 		       "ports=N           connections to each donor [one a core, 4 at most]\n"
-		       "spin=TIME         look so long for an answer before sleeping [20us]",
+		       "spin=TIME         look so long for an answer before sleeping [50us]",
 	.magic_config_key = "size",
 	.get_ready = rswap_get_ready,
 	.after_fork = rswap_after_fork,

@@ -30,7 +30,7 @@ swaps_before=$(swaps)
 zrams_before=$(zrams)
 mkdir "$scratch/tmp"
 export TMPDIR=$scratch/tmp
-peers=(--peer swap-disk --peer swap-zram --peer swap-nbd)
+peers=(--peer swap-disk --peer swap-zram --peer swap-nbd --peer swap-rswap-tcp --peer swap-rswap-shm)
 infuse-bench --json --no-floor --size 16M --local 4M --runs 1 --touches 2000 "${peers[@]}" compare random > "$scratch/json" 2> "$scratch/bench.log" ||
 	fail "compare: $(cat "$scratch/bench.log")"
 jq -r 'select(.skipped != null) | "\(.transport): \(.skipped)"' "$scratch/json"
@@ -42,7 +42,8 @@ for peer in $ran; do
 	signals=TERM
 	case $peer in
 	swap-disk) signals="TERM INT" ;;
-	swap-nbd) signals="TERM KILL" ;;
+	swap-nbd | swap-rswap-tcp) signals="TERM KILL" ;;
+	swap-rswap-shm) signals= ;; # as the one before it
 	esac
 	for signal in $signals; do
 		infuse-bench --no-floor --size 32M --local 8M --touches 100000 --runs 1 --peer "$peer" compare random \

@@ -26,7 +26,7 @@ struct swap_options {
 	.name = n, .letter = l, .type = t, .offset = offsetof(struct swap_options, f)
 
 static const struct opt table[] = {
-	{DEFINE("swap", 's', OPT_CHOICE, swap), .arg = "KIND", .choices = "none|disk|zram|nbd",
+	{DEFINE("swap", 's', OPT_CHOICE, swap), .arg = "KIND", .choices = "none|disk|zram|nbd|rswap-tcp|rswap-shm",
 	 .help = "where to; none: no limit either (disk)"},
 	{DEFINE("limit", 'l', OPT_SIZE, limit_bytes), .arg = "SIZE", .min = 1 << 20,
 	 .help = "memory the program may have (64M)"},
@@ -85,14 +85,14 @@ static int run(const struct swap_options *o, const char *group, char **argv)
 
 static int limited(const struct swap_options *o, char **argv)
 {
-	enum swap_kind kind = !strcmp(o->swap, "disk")   ? SWAP_DISK
-			      : !strcmp(o->swap, "zram") ? SWAP_ZRAM
-							 : SWAP_NBD;
+	enum swap_kind kind = SWAP_DISK;
 	struct swap s;
 	int r, undone;
 
 	if (!strcmp(o->swap, "none"))
 		return run(o, NULL, argv);
+	while (strcmp(swap_name(kind) + strlen("swap-"), o->swap))
+		kind++;
 	r = swap_available(kind);
 	if (!r)
 		r = swap_open(&s, kind, o->area_bytes, o->limit_bytes);

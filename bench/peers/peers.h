@@ -32,7 +32,7 @@ int limit_remove(struct limit *l);
 
 /* --- swap_area.c: a swap area of our own --- */
 
-enum swap_kind { SWAP_DISK, SWAP_ZRAM, SWAP_NBD, SWAP_KINDS };
+enum swap_kind { SWAP_DISK, SWAP_ZRAM, SWAP_NBD, SWAP_RSWAP_TCP, SWAP_RSWAP_SHM, SWAP_KINDS };
 
 struct swap_area {
 	enum swap_kind kind;
@@ -44,6 +44,7 @@ struct swap_area {
 	int zram;         /* its number; -1: none */
 	pid_t nbdfuse;    /* 0: none */
 	bool node_made, mounted, on;
+	struct donors donors; /* what our plugin borrows from */
 };
 int swap_area_available(enum swap_kind kind);
 /* In its own process only (swap.c): it may be interrupted nowhere. */

@@ -33,6 +33,8 @@ static const char *const names[] = {
 	[SWAP_DISK] = "swap-disk",
 	[SWAP_ZRAM] = "swap-zram",
 	[SWAP_NBD] = "swap-nbd",
+	[SWAP_RSWAP_TCP] = "swap-rswap-tcp",
+	[SWAP_RSWAP_SHM] = "swap-rswap-shm",
 };
 
 const char *swap_name(enum swap_kind kind)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A swap area made for one measurement: a file on a disk; a compressed RAM disk that is added for
- * it; or remote memory as users get it without Infuse: nbdkit's memory plugin, nbdfuse in front of
- * it, a loop device with direct I/O on top. Nothing that was there before is used. What was begun
- * is written down before it is done, so that closing undoes it from any point.
+ * it; remote memory as users get it without Infuse: nbdkit's memory plugin, nbdfuse in front of it,
+ * a loop device with direct I/O on top; or our plugin and a memory server behind the same chain.
+ * Nothing that was there before is used. What was begun is written down before it is done, so that
+ * closing undoes it from any point.
  */
 #include "bench/peers/peers.h"
 #include "common/cleanup.h"
@@ -73,19 +74,54 @@ static int highest_is_free(void)
 	return 0;
 }
 
+static bool swap_over_nbd(enum swap_kind kind)
+{
+	return kind == SWAP_NBD || kind == SWAP_RSWAP_TCP || kind == SWAP_RSWAP_SHM;
+}
+
+/* Ours: the plugin beside this program in a build folder, else the one that is installed. */
+static const char *rswap_plugin(char *buf, size_t len)
+{
+	ssize_t n = readlink("/proc/self/exe", buf, len - 1);
+	char *slash;
+
+	if (n > 0) {
+		buf[n] = 0;
+		slash = strrchr(buf, '/');
+		snprintf(slash, len - (size_t)(slash - buf), "/../lib/nbdkit-rswap-plugin.so");
+		if (!access(buf, R_OK))
+			return buf;
+	}
+	return "rswap";
+}
+
+static int rswap_available(void)
+{
+	char buf[400], command[500];
+
+	snprintf(command, sizeof command, "nbdkit %s --dump-plugin > /dev/null 2>&1",
+		 rswap_plugin(buf, sizeof buf));
+	return system(command) ? err_fail(-ENOENT, "nbdkit has no plugin rswap") : 0;
+}
+
 int swap_area_available(enum swap_kind kind)
 {
+	int r;
+
 	struct statfs st;
 
 	if (kind == SWAP_DISK && (statfs(disk_folder(), &st) || st.f_type == TMPFS_MAGIC))
 		return err_fail(-ENOENT, "%s is on no disk: say where with TMPDIR", disk_folder());
 	if (kind == SWAP_ZRAM && access("/sys/class/zram-control/hot_add", R_OK))
 		return err_fail(-ENOENT, "the kernel has no zram (modprobe zram)");
-	if (kind == SWAP_NBD) {
+	if (swap_over_nbd(kind)) {
 		if (!peer_has_program("nbdkit") || !peer_has_program("nbdfuse"))
 			return err_fail(-ENOENT, "nbdkit or nbdfuse is not installed");
 		if (access("/dev/fuse", R_OK | W_OK) || access("/dev/loop-control", R_OK | W_OK))
 			return err_fail(-ENOENT, "/dev/fuse or /dev/loop-control can't be opened");
+		r = kind == SWAP_NBD ? 0 : rswap_available();
+		if (r)
+			return r;
 	}
 	return highest_is_free();
 }
@@ -152,8 +188,12 @@ static int open_zram(struct swap_area *a)
 	return r ? r : find_node(a, name);
 }
 
-/* The daemons must not be in the limited group, and are pinned where memory servers are. */
-static int start_nbdfuse(struct swap_area *a, const char *ready)
+/*
+ * The daemons must not be in the limited group, and are pinned where memory servers are. plugin:
+ * nbdkit's; donor: its parameter, or NULL.
+ */
+static int start_nbdfuse(struct swap_area *a, const char *ready, const char *plugin,
+			 const char *donor)
 {
 	uint64_t end = clock_ns() + READY_NS;
 	char size[32], mount[220], log[220];
@@ -177,7 +217,8 @@ static int start_nbdfuse(struct swap_area *a, const char *ready)
 		dup2(out, 1);
 		dup2(out, 2);
 		execlp("nbdfuse", "nbdfuse", "-P", ready, a->file, "[", "nbdkit",
-		       "--exit-with-parent", "--swap", "memory", size, "]", (char *)NULL);
+		       "--exit-with-parent", "--swap", plugin, size, donor ? donor : "]",
+		       donor ? "]" : NULL, (char *)NULL);
 		_exit(127);
 	}
 	a->mounted = true;
@@ -233,11 +274,21 @@ static int attach_loop(struct swap_area *a)
 
 static int open_nbd(struct swap_area *a)
 {
-	char ready[220];
-	int r;
+	char ready[220], plugin[400], donor[200];
+	int r = 0;
 
 	snprintf(ready, sizeof ready, "%s/nbdfuse.ready", a->folder);
-	r = start_nbdfuse(a, ready);
+	if (a->kind == SWAP_NBD) {
+		r = start_nbdfuse(a, ready, "memory", NULL);
+	} else {
+		/* Some room more: slabs are 4 MiB. */
+		r = donors_start(&a->donors, a->kind == SWAP_RSWAP_TCP ? "tcp" : "shm", 1,
+				 a->bytes + (8u << 20), false);
+		if (r)
+			return r;
+		snprintf(donor, sizeof donor, "donor=%s", a->donors.address[0]);
+		r = start_nbdfuse(a, ready, rswap_plugin(plugin, sizeof plugin), donor);
+	}
 	return r ? r : attach_loop(a);
 }
 
@@ -262,6 +313,8 @@ int swap_area_open(struct swap_area *a, enum swap_kind kind, uint64_t bytes)
 		[SWAP_DISK] = open_file,
 		[SWAP_ZRAM] = open_zram,
 		[SWAP_NBD] = open_nbd,
+		[SWAP_RSWAP_TCP] = open_nbd,
+		[SWAP_RSWAP_SHM] = open_nbd,
 	};
 	const char *tmp = getenv("TMPDIR");
 	int r;
@@ -370,6 +423,8 @@ int swap_area_close(struct swap_area *a)
 			r = err_fail(-EBUSY, "can't unmount %s/nbd: %s", a->folder,
 				     strerror(errno));
 	}
+	donors_stop(&a->donors);
+	child_exit();
 	if (a->kind == SWAP_DISK && a->file[0])
 		unlink(a->file);
 	remove_folder(a);

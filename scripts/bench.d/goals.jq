@@ -30,5 +30,8 @@ def least_program: [.[] | select(.kind == "program" and .way == "swap-disk" and 
 	(peer("nbdfuse"; "seq") as $r | row("mmap over nbdfuse, sequential, slower than tcp"; $r; $r.factor_tcp; 2; true)),
 	(least("swap-disk") as $r | row("swap to a disk file, slower than tcp: least of all workloads (\($r.workload // "-"))"; $r; $r.factor_tcp; 1; true)),
 	(least("swap-nbd") as $r | row("swap to nbd, slower than tcp: least of all workloads (\($r.workload // "-"))"; $r; $r.factor_tcp; 1; true)),
+	(peer("swap-rswap-shm"; "random") as $r | row("swap to our nbd, shm, over nbdkit memory: random"; $r; over($r.us_per_page; peer("swap-nbd"; "random").us_per_page); 1; false)),
+	(peer("swap-rswap-shm"; "seq") as $r | row("swap to our nbd, shm, over nbdkit memory: sequential"; $r; over($r.us_per_page; peer("swap-nbd"; "seq").us_per_page); 1; false)),
+	(peer("swap-rswap-tcp"; "random") as $r | row("swap to our nbd, tcp, over nbdkit memory: random"; $r; over($r.us_per_page; peer("swap-nbd"; "random").us_per_page); 1; false)),
 	(least_program as $r | row("programs, swap to a disk file, slower than tcp: least (\($r.program // "-"))"; null; $r.factor_tcp; 1; true))
 ]

@@ -25,7 +25,7 @@ report_data() {
 			[$p[] | . as $y | [$all[] | select(.name == $y and .workload == $x)][0].us_per_page // "-"]) end | @tsv' \
 		results.jsonl > prefetch.tsv
 	jq -rs '[.[] | select(.kind == "compare" and .mode == null and .transport != "local" or .kind == "compare" and .mode != null)
-			| select(.us_per_page != null and (.transport | IN("tcp", "shm", "swap-zram", "swap-disk", "swap-nbd")))] as $all |
+			| select(.us_per_page != null and (.transport | IN("tcp", "shm", "swap-zram", "swap-disk", "swap-nbd", "swap-rswap-tcp", "swap-rswap-shm")))] as $all |
 		def once: reduce .[] as $x ([]; if index([$x]) then . else . + [$x] end);
 		([$all[].transport] | once) as $p | ([$all[].workload] | once) as $w |
 		if $p == [] then empty else (["workload"] + $p), ($w[] | . as $x | [$x] +
