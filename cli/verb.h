@@ -13,6 +13,8 @@
 	X(serve, "lend memory: run a memory server (infuse-memory-server)")                        \
 	X(donors, "list the donors and how they are")                                              \
 	X(volumes, "list who uses the donors' memory")                                             \
+	X(up, "make a device of rswap.conf and swap to it")                                        \
+	X(down, "stop swapping to a device and remove it")                                         \
 	X(key, "make, show and change keys")                                                       \
 	X(stat, "show pages in and out, once or over and over")                                    \
 	X(drain, "empty a donor, for its maintenance")                                             \

@@ -53,6 +53,12 @@ fi
 if command -v podchecker > /dev/null; then
 	podchecker "$pod" > "$scratch/lint" 2>&1 || fail "$(cat "$scratch/lint")"
 fi
+# rswap.conf's settings are those that its parser names.
+printf '[rswap0]\nx = y\n' > "$scratch/rswap.conf"
+exits_with 1 infuse up --config "$scratch/rswap.conf" rswap0
+grep -oE '\([a-z, ]*\)' <<< "$err" | tr -d '(,)' | tr ' ' '\n' | sort -u > "$scratch/has"
+sed -n '/^\.SH SETTINGS/,/^\.SH EXAMPLE/{/^\.TP/{n;s/^\.B //p}}' "$(page rswap.conf)" | sort -u > "$scratch/names"
+diff "$scratch/has" "$scratch/names" > "$scratch/diff" || fail "rswap.conf.5: $(cat "$scratch/diff")"
 [ ! -s "$scratch/wrong" ] || fail "$(cat "$scratch/wrong")"
 
 while IFS= read -r file; do
@@ -61,5 +67,5 @@ while IFS= read -r file; do
 		man --warnings -l "$file" 2> "$scratch/lint" > /dev/null || true
 		[ ! -s "$scratch/lint" ] || fail "$file: $(cat "$scratch/lint")"
 	fi
-done < <(page infuse; page 'infuse-*'; page 'libinject*')
+done < <(page infuse; page 'infuse-*'; page 'libinject*'; page rswap.conf)
 echo "compared: ${checked[*]}"
