@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* See device.h. */
 #include "nbdkit-rswap/device.h"
+#include "common/clock.h"
 #include "common/error.h"
 #include "common/memory.h"
 #include "nbdkit-rswap/lane.h"
@@ -8,14 +9,20 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <string.h>
 
-#define PAGE PS_PAGE_SIZE
+#define PAGE    PS_PAGE_SIZE
+#define LOOK_NS (100 * NSEC_PER_MSEC) /* the maintenance is told to end by a flag */
 
 struct device {
 	uint64_t bytes;
 	struct ps_volume *volume;
 	struct ranges ranges;
+	pthread_t maintenance;
+	bool started, stop;
+	void (*changed)(const struct ps_health *h);
 	unsigned lanes;
 	struct lane lane[DEVICE_MAX_PORTS];
 };
@@ -30,7 +37,14 @@ static int open_volume(struct device *d, const struct device_options *o)
 		.ports = o->ports,
 		.depth = LANE_DEPTH,
 		.deadline_ns = o->deadline_ns,
+		.suspect_ns = o->suspect_ns,
 		.replicas = o->replicas,
+		.code_data = o->code_data,
+		.code_parity = o->code_parity,
+		.spill = o->spill,
+		.spill_bytes = o->spill_bytes,
+		.key_file = o->key_file,
+		.seal = o->seal,
 		.transient = true,
 	};
 	int r = ps_open(&po, &d->volume);
@@ -64,10 +78,54 @@ int device_open(const struct device_options *o, struct device **ret)
 	return 0;
 }
 
+/* --- maintenance --- */
+
+static void *maintain(void *arg)
+{
+	struct device *d = arg;
+	uint64_t seen = ps_where_changes(d->volume);
+
+	while (!__atomic_load_n(&d->stop, __ATOMIC_ACQUIRE)) {
+		uint64_t rest = ps_maintain(d->volume, clock_ns());
+		uint64_t changes = ps_where_changes(d->volume);
+
+		if (changes != seen && d->changed) {
+			struct ps_health h;
+
+			ps_health(d->volume, &h);
+			d->changed(&h);
+		}
+		seen = changes;
+		if (rest)
+			ps_maintain_wait(d->volume, rest < LOOK_NS ? rest : LOOK_NS);
+	}
+	return NULL;
+}
+
+int device_start(struct device *d, void (*changed)(const struct ps_health *h))
+{
+	sigset_t all, before;
+	int r;
+
+	d->changed = changed;
+	/* Signals are the other threads' business. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	r = pthread_create(&d->maintenance, NULL, maintain, d);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (r)
+		return err_fail(-r, "can't start the maintenance: %s", strerror(r));
+	d->started = true;
+	return 0;
+}
+
 void device_close(struct device *d)
 {
 	if (!d)
 		return;
+	__atomic_store_n(&d->stop, true, __ATOMIC_RELEASE);
+	if (d->started)
+		pthread_join(d->maintenance, NULL);
 	for (unsigned i = 0; i < d->lanes; i++)
 		lane_close(&d->lane[i]);
 	ps_close(d->volume);

@@ -22,13 +22,23 @@ struct device_options {
 	unsigned donors_count;
 	uint64_t bytes; /* any number above 0 */
 	unsigned ports; /* 1..DEVICE_MAX_PORTS */
-	unsigned replicas;
-	uint64_t deadline_ns; /* 0: the page store's default */
+	/* as in ps_options */
+	unsigned replicas, code_data, code_parity;
+	uint64_t deadline_ns, suspect_ns;
+	const char *spill;
+	uint64_t spill_bytes;
+	const char *key_file;
+	bool seal;
 	uint64_t spin_ns;
 };
 
 /* Connects, and takes all of the donors' memory that it will ever need. Blocks, bounded. */
 int device_open(const struct device_options *o, struct device **ret);
+/*
+ * Starts the thread that rebuilds what is lost; before the first request, and not before a fork. Once.
+ * changed (may be NULL) is called in it when the slabs' members have changed.
+ */
+int device_start(struct device *d, void (*changed)(const struct ps_health *h));
 /* Gives it back. No request may be under way. Takes NULL. */
 void device_close(struct device *d);
 

@@ -13,6 +13,7 @@
 #include "common/parse.h"
 #include "nbdkit-rswap/device.h"
 #include "registry/donors.h"
+#include "secure/key.h"
 
 #include <nbdkit-plugin.h>
 
@@ -39,8 +40,12 @@ static struct {
 	uint64_t bytes;
 	const char *donor[PS_MAX_DONORS];
 	unsigned donors;
-	uint64_t ports, replicas, deadline_ns, spin_ns;
-} config = {.volume = "rswap", .replicas = 1, .spin_ns = SPIN_NS};
+	uint64_t ports, replicas, deadline_ns, suspect_ns, spin_ns;
+	uint64_t code_data, code_parity;
+	const char *spill, *key_file;
+	uint64_t spill_bytes;
+	bool seal;
+} config = {.volume = "rswap", .spin_ns = SPIN_NS};
 
 static struct device *device;
 static pid_t opened_by;
@@ -63,6 +68,28 @@ static int add_donor(const char *address)
 	return 0;
 }
 
+/* "4+2" */
+static int set_code(const char *value)
+{
+	char data[8] = "";
+	size_t n = strcspn(value, "+");
+
+	if (n < sizeof data)
+		memcpy(data, value, n);
+	if (!value[n] || parse_u64(data, 1, PS_MAX_MEMBERS, &config.code_data) ||
+	    parse_u64(value + n + 1, 1, PS_MAX_MEMBERS, &config.code_parity))
+		return err_fail(-EINVAL, "'%s' is not K+M, as in 4+2", value);
+	return 0;
+}
+
+static int set_seal(const char *value)
+{
+	if (strcmp(value, "yes") && strcmp(value, "no"))
+		return err_fail(-EINVAL, "'%s' is not yes or no", value);
+	config.seal = *value == 'y';
+	return 0;
+}
+
 /* nbdkit's strings live as long as it does. */
 static int set(const char *key, const char *value)
 {
@@ -71,7 +98,15 @@ static int set(const char *key, const char *value)
 	if (!strcmp(key, "donor"))
 		return add_donor(value);
 	if (!strcmp(key, "replicas"))
-		return parse_u64(value, 1, PS_MAX_DONORS, &config.replicas);
+		return parse_u64(value, 1, PS_MAX_REPLICAS, &config.replicas);
+	if (!strcmp(key, "code"))
+		return set_code(value);
+	if (!strcmp(key, "seal"))
+		return set_seal(value);
+	if (!strcmp(key, "spill-size"))
+		return parse_size(value, &config.spill_bytes);
+	if (!strcmp(key, "suspect"))
+		return parse_duration(value, &config.suspect_ns);
 	if (!strcmp(key, "ports"))
 		return parse_u64(value, 1, DEVICE_MAX_PORTS, &config.ports);
 	if (!strcmp(key, "deadline"))
@@ -82,6 +117,10 @@ static int set(const char *key, const char *value)
 		config.volume = value;
 	else if (!strcmp(key, "registry"))
 		config.registry = value;
+	else if (!strcmp(key, "spill"))
+		config.spill = value;
+	else if (!strcmp(key, "key"))
+		config.key_file = value;
 	else
 		return err_fail(-EINVAL, "unknown parameter");
 	return 0;
@@ -101,6 +140,8 @@ static int rswap_config_complete(void)
 		nbdkit_error("say the device's size: size=SIZE");
 		return -1;
 	}
+	if (config.spill && !config.spill_bytes)
+		config.spill_bytes = config.bytes;
 	return 0;
 }
 
@@ -151,7 +192,14 @@ static int open_device(void)
 		.bytes = config.bytes,
 		.ports = (unsigned)config.ports,
 		.replicas = (unsigned)config.replicas,
+		.code_data = (unsigned)config.code_data,
+		.code_parity = (unsigned)config.code_parity,
+		.spill = config.spill,
+		.spill_bytes = config.spill_bytes,
+		.key_file = config.key_file ? config.key_file : getenv(KEY_FILE_VARIABLE),
+		.seal = config.seal,
 		.deadline_ns = config.deadline_ns,
+		.suspect_ns = config.suspect_ns,
 		.spin_ns = config.spin_ns,
 	};
 	int r = find_donors();
@@ -164,6 +212,26 @@ static int open_device(void)
 }
 
 /* --- life --- */
+
+/* One line when it gets worse, one when all is well again. */
+static void health_changed(const struct ps_health *h)
+{
+	static enum { WHOLE, DEGRADED, LOST } state;
+	const int before = (int)state;
+
+	state = h->lost ? LOST : h->degraded ? DEGRADED : WHOLE;
+	if ((int)state == before)
+		return;
+	if (state == LOST)
+		nbdkit_error("%s: all copies of %" PRIu64 " of %" PRIu64 " slabs are lost",
+			     config.volume, h->lost, h->slabs);
+	else if (state == DEGRADED)
+		nbdkit_error("%s: %" PRIu64 " of %" PRIu64
+			     " slabs have lost a copy, which is made anew where there is room",
+			     config.volume, h->degraded, h->slabs);
+	else
+		nbdkit_error("%s: the volume is whole again", config.volume);
+}
 
 static int rswap_get_ready(void)
 {
@@ -184,7 +252,7 @@ static int rswap_after_fork(void)
 	}
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
 		nbdkit_debug("not marked as an I/O flusher: %s", strerror(errno));
-	return 0;
+	return device_start(device, health_changed) ? fail() : 0;
 }
 
 static void rswap_unload(void)
@@ -337,7 +405,13 @@ static struct nbdkit_plugin plugin = {
 		       "registry=FILE     use the donors announced there\n"
 		       "volume=NAME       what donors show of it [rswap]\n"
 		       "replicas=N        copies of each page, on different donors [1]\n"
+		       "code=K+M          erasure coding instead of copies, as in 4+2\n"
+		       "spill=FILE        for what donors have no room for\n"
+		       "spill-size=SIZE   its size at most [size]\n"
+		       "key=FILE          the cluster's key; donors must have it, too\n"
+		       "seal=yes          donors and the network never see what is in the pages\n"
 		       "deadline=TIME     a donor that is silent for so long has failed [3s]\n"
+		       "suspect=TIME      the same with copies to spare [500ms]\n"
 		       "ports=N           connections to each donor [one a core, 4 at most]\n"
 		       "spin=TIME         look so long for an answer before sleeping [50us]",
 	.magic_config_key = "size",

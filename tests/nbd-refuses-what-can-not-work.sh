@@ -23,7 +23,12 @@ refused "no donors are known here" 1M
 refused "replicas=0" 1M "$a" replicas=0
 refused "ports=99" 1M "$a" ports=99
 refused "unknown parameter" 1M "$a" colour=blue
-refused "2 replicas" 1M "$a" replicas=2
+refused "2 replicas need 2 donors" 1M "$a" replicas=2
+refused "code=4-2: '4-2' is not K+M" 1M "$a" code=4-2
+refused "donors" 1M "$a" code=4+2
+refused "replicas or a code, not both" 1M "$a" code=2+1 replicas=2
+refused "seal=perhaps" 1M "$a" seal=perhaps
+refused "$scratch/no-key" 1M "donor=$donor_a_tcp" key="$scratch/no-key"
 [ ! -e "$scratch/x.nbd" ] || fail "a socket is left behind"
 
 # And what can: in the background, too, where mapped memory of donors has to survive a fork.

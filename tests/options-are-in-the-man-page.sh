@@ -43,9 +43,9 @@ done
 pod="$INFUSE_SOURCE/nbdkit-rswap/nbdkit-rswap-plugin.pod"
 plugin="$INFUSE_BUILD/lib/nbdkit-rswap-plugin.so"
 if [ -e "$plugin" ] && [ -z "${INFUSE_SANITIZE:-}" ] && command -v nbdkit > /dev/null; then
-	nbdkit "$plugin" --help | sed -n 's/^\([a-z]*\)=[A-Z].*/\1/p' | sort -u > "$scratch/has"
+	nbdkit "$plugin" --help | sed -n 's/^\([a-z-]*\)=[A-Zy].*/\1/p' | sort -u > "$scratch/has"
 	[ -s "$scratch/has" ] || fail "nbdkit $plugin --help names no parameters"
-	sed -n 's/^=item \[*B<\([a-z]*\)=>.*/\1/p' "$pod" | sort -u > "$scratch/names"
+	sed -n 's/^=item \[*B<\([a-z-]*\)=>.*/\1/p' "$pod" | sort -u > "$scratch/names"
 	diff "$scratch/has" "$scratch/names" > "$scratch/diff" ||
 		fail "nbdkit-rswap-plugin.pod (>) is not what nbdkit --help says (<): $(cat "$scratch/diff")"
 	checked+=(nbdkit-rswap-plugin)

@@ -39,6 +39,7 @@ static void start(const char *way, unsigned ports, uint64_t bytes, uint64_t spin
 		address[i] = donor_address(&donor[i], way, text[i]);
 	}
 	cr_assert_eq(device_open(&o, &device), 0, "%s: %s", way, err_text());
+	cr_assert_eq(device_start(device, NULL), 0, "%s", err_text());
 }
 
 static void stop(void)
