@@ -40,6 +40,7 @@ void maintain_close(struct ps_volume *v)
 
 	if (!m)
 		return;
+	wanted_close(v);
 	mem_unmap(m->buf, (size_t)CHUNKS * CHUNK_PAGES * PS_PAGE_SIZE);
 	mem_unmap(m->grave, GRAVES * sizeof *m->grave);
 	mem_unmap(m->from, v->map.slabs);
@@ -177,6 +178,8 @@ uint64_t ps_maintain(struct ps_volume *v, uint64_t now_ns)
 	unsigned n;
 
 	now_ns = clock_ns();
+	next = wanted_step(v, now_ns);
+	until = next < until ? next : until;
 	lock_take(&v->lock);
 	reconnect_collect(v);
 	sweep(v);

@@ -8,6 +8,7 @@
 #define PAGESTORE_MAINTAIN_H
 
 #include "pagestore/volume.h"
+#include "pagestore/wanted.h"
 
 #define CHUNK_PAGES 32u
 #define CHUNKS      8u
@@ -58,6 +59,7 @@ struct maintain {
 	uint64_t wait_ns;      /* there was no room, or nothing to do: not before */
 	uint64_t seen_dropped, seen_moves; /* what the last look knew */
 	uint64_t budget_ns;    /* when what was copied so far is paid for */
+	struct ask ask[PS_MAX_DONORS]; /* its thread's, without the lock */
 	uint64_t rebuilt_pages, rebuilt_slabs, moved_slabs;
 };
 

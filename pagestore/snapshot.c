@@ -5,6 +5,7 @@
  * connections of its own. The hashes need nothing: the child has its own copy of them.
  */
 #include "common/error.h"
+#include "pagestore/maintain.h"
 #include "pagestore/volume.h"
 #include "pagestore/seal.h"
 
@@ -160,6 +161,7 @@ static void forget_all(struct ps_volume *v, bool inherited)
 		v->port[i].core.offered = 0;
 		core_reset(&v->port[i].core);
 	}
+	wanted_forget(v, inherited);
 	maintain_reset(v);
 }
 
