@@ -31,3 +31,9 @@ infuse_script_test(server-protocol-page-is-exact quick 30)
 infuse_script_test(server-refuses-addresses-that-strangers-reach "quick;asan" 90)
 infuse_script_test(server-says-why-it-can-not-lock-memory quick 60)
 infuse_script_test(server-replaces-dead-sockets-only "quick;asan" 60)
+
+# Borrowers and neighbours for the scripts.
+add_executable(volume-load programs/volume-load.c)
+target_link_libraries(volume-load PRIVATE pagestore Threads::Threads)
+add_executable(memory-eater programs/memory-eater.c)
+infuse_script_test(a-donor-gives-memory-back-to-its-own-programs "slow" 300)
