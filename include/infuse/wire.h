@@ -45,6 +45,7 @@
 	X(PING, 10, "answer at once")                                                              \
 	X(RECLAIM, 11, "notice: the server wants slabs back")                                      \
 	X(GOODBYE, 12, "the borrower is done: free all it holds, without a grace")                 \
+	X(RKEYS, 13, "keys for one-sided access to slabs (RDMA only)")                             \
 	X(TOKEN, 15, "a one-time word that opens another connection")                              \
 	X(AUTH, 16, "prove that the key is known")                                                 \
 	X(DRAIN, 17, "empty the donor, or give some of its slabs back")                              \
@@ -78,7 +79,9 @@ enum wire_op {
 	X(EINTERNAL, 14, "the server failed")                                                      \
 	X(ENOTUNIX, 15, "only over a UNIX socket")                                                 \
 	X(EAUTH, 16, "a key is needed, or it was the wrong one")                                   \
-	X(EPLAIN, 17, "only over TLS")
+	X(EPLAIN, 17, "only over TLS")                                                             \
+	X(ENOTRDMA, 20, "only over RDMA")                                                          \
+	X(EREGISTER, 21, "the server can't register the memory for RDMA")
 
 enum wire_error {
 #define X(name, number, text) WIRE_##name = number,
@@ -206,6 +209,41 @@ struct wire_clone {
  */
 #define WIRE_MAX_FDS 128u
 
+/*
+ * RKEYS, from 1.2 on: `count` (<= WIRE_MAX_KEYS) wire_slab. Answer: a wire_rkey for each, in order.
+ * It holds on the connection that asked, until the slab is freed: then whoever still uses it loses
+ * the connection.
+ */
+#define WIRE_MAX_KEYS 128u
+
+struct wire_rkey {
+	__le64 addr;  /* of the slab's first byte, as RDMA READ and WRITE want it */
+	__le64 bytes; /* the slab's */
+	__le32 rkey;
+	__le32 reserved;
+};
+
+/*
+ * RDMA connections (rdma_cm, RC). The request's private data says who comes, all there is room for;
+ * a refusal's says why. Then each message is one SEND, the HELLO first; pages are not sent but read
+ * and written by the borrower: READ and WRITE are unknown operations there.
+ */
+struct wire_rdma_hello {
+	__le64 magic;      /* WIRE_RDMA_MAGIC */
+	__u8 borrower[16]; /* as in the HELLO that follows */
+	__u8 token[32];    /* from TOKEN, for servers with keys; else zeros */
+};
+
+struct wire_rdma_refusal {
+	__le64 magic;
+	__le32 status; /* enum wire_error */
+	__le32 reserved;
+};
+
+#define WIRE_RDMA_MAGIC    0x32414d4452464e49ull /* "INFRDMA2" */
+#define WIRE_RDMA_BYTES    16384u                /* the longest message */
+#define WIRE_RDMA_CONTROLS 8u                    /* requests without an answer */
+
 /* STAT: header.count = how many borrowers to tell at most. Answer: wire_stat, `count` wire_borrower. */
 struct wire_stat {
 	__le64 slabs_total;
@@ -311,6 +349,9 @@ WIRE_SIZE(struct wire_generation, 16);
 WIRE_SIZE(struct wire_grant, 32);
 WIRE_SIZE(struct wire_slab, 8);
 WIRE_SIZE(struct wire_clone, 80);
+WIRE_SIZE(struct wire_rkey, 24);
+WIRE_SIZE(struct wire_rdma_hello, 56); /* all that InfiniBand's rdma_cm leaves us */
+WIRE_SIZE(struct wire_rdma_refusal, 16);
 WIRE_SIZE(struct wire_stat, 256);
 WIRE_SIZE(struct wire_borrower, 104);
 WIRE_SIZE(struct wire_drain, 16);

@@ -83,23 +83,31 @@ bool stream_too_long(const struct tp_op *op)
 	return op->count > most;
 }
 
-void stream_encode(struct stream *s, struct tp_op *op, uint16_t slot)
+size_t encode_request(unsigned char *to, const struct tp_op *op, uint64_t tag, uint64_t epoch,
+		      size_t *data)
 {
-	uint64_t tag = (uint64_t)s->slot[slot].generation << 32 | slot;
 	struct wire_header h = {.op = htole16(wire_ops[op->kind]),
 				.tag = htole64(tag),
-				.epoch = htole64(s->epoch)};
-	size_t units = 0, body = put_body(s->head + HEAD, op, &units);
+				.epoch = htole64(epoch)};
+	size_t units = 0, body = put_body(to + HEAD, op, &units);
 	bool one = op->kind == TP_GRANT;
 	bool none = op->kind == TP_STAT || op->kind == TP_PING || op->kind == TP_GOODBYE ||
 		    op->kind == TP_FENCE;
-	size_t data = tp_writes(op->kind) ? units * tp_unit(op->kind) : 0;
 
-	h.bytes = htole32((uint32_t)(body + data));
+	*data = tp_writes(op->kind) ? units * tp_unit(op->kind) : 0;
+	h.bytes = htole32((uint32_t)(body + *data));
 	h.count = htole32(one ? 1 : none ? 0 : op->count);
-	memcpy(s->head, &h, HEAD);
+	memcpy(to, &h, HEAD);
+	return HEAD + body;
+}
+
+void stream_encode(struct stream *s, struct tp_op *op, uint16_t slot)
+{
+	uint64_t tag = (uint64_t)s->slot[slot].generation << 32 | slot;
+	size_t data;
+
 	s->tx_op = op;
 	s->tx_at = 0;
-	s->tx_head = HEAD + body;
-	s->tx_bytes = HEAD + body + data;
+	s->tx_head = encode_request(s->head, op, tag, s->epoch, &data);
+	s->tx_bytes = s->tx_head + data;
 }

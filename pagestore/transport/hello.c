@@ -83,17 +83,17 @@ static bool fits(uint32_t announced, uint32_t limit)
 	return announced >= 1 && announced <= limit;
 }
 
-static int check_welcome(const struct stream *s, struct wire_welcome *w)
+int hello_check_welcome(const char *donor, struct wire_welcome *w)
 {
 	uint32_t slab = le32toh(w->slab_pages);
 
 	if (le64toh(w->magic) != WIRE_MAGIC)
-		return err_fail(-EPROTO, "donor '%s' is not a memory server", s->base.addr.text);
+		return err_fail(-EPROTO, "donor '%s' is not a memory server", donor);
 	if (le16toh(w->major) != WIRE_MAJOR || le16toh(w->minor) > WIRE_MINOR ||
 	    le16toh(w->minor) + 1 < WIRE_MINOR)
 		return err_fail(-EPROTONOSUPPORT,
 				"donor '%s' speaks protocol %u.%u, this program %u.%u",
-				s->base.addr.text, le16toh(w->major), le16toh(w->minor), WIRE_MAJOR,
+				donor, le16toh(w->major), le16toh(w->minor), WIRE_MAJOR,
 				WIRE_MINOR);
 	if (!slab || slab & (slab - 1) || slab > 1u << 20 ||
 	    !fits(le32toh(w->max_segs), WIRE_MAX_SEGS) ||
@@ -101,19 +101,16 @@ static int check_welcome(const struct stream *s, struct wire_welcome *w)
 	    !fits(le32toh(w->max_slabs), WIRE_MAX_SLABS) ||
 	    !fits(le32toh(w->max_inflight), WIRE_MAX_INFLIGHT) || w->page_extra)
 		return err_fail(-EPROTO, "donor '%s' announces limits that the protocol forbids",
-				s->base.addr.text);
+				donor);
 	w->name[sizeof w->name - 1] = w->domain[sizeof w->domain - 1] = 0;
 	return 0;
 }
 
-int stream_hello(struct stream *s, struct tp_hello *h, uint64_t until_ns)
+void hello_fill(struct hello_message *m, const struct tp_hello *h)
 {
-	struct {
-		struct wire_header head;
-		struct wire_hello hello;
-	} m = {
+	*m = (struct hello_message){
 		.head = {.op = htole16(WIRE_HELLO),
-			 .bytes = htole32(sizeof m.hello),
+			 .bytes = htole32(sizeof m->hello),
 			 .tag = htole64(1),
 			 .epoch = htole64(h->epoch)},
 		.hello = {.magic = htole64(WIRE_MAGIC),
@@ -123,34 +120,48 @@ int stream_hello(struct stream *s, struct tp_hello *h, uint64_t until_ns)
 			  .flags = htole16(h->transient ? WIRE_HELLO_F_TRANSIENT : 0),
 			  .pid = htole32((uint32_t)sys_call0(SYS_getpid))},
 	};
+	memcpy(m->hello.borrower, h->borrower, sizeof m->hello.borrower);
+	memcpy(m->hello.name, h->name, sizeof m->hello.name);
+}
+
+int hello_check_answer(const char *donor, const struct wire_header *answer)
+{
+	if (le16toh(answer->op) == WIRE_AUTH || le32toh(answer->status) == WIRE_EPLAIN)
+		return err_fail(-EACCES,
+				"donor '%s' lets in only who has its key: name its file (--key, "
+				"INFUSE_KEY_FILE)",
+				donor);
+	if (le16toh(answer->op) != WIRE_HELLO || le64toh(answer->tag) != 1 ||
+	    le16toh(answer->flags) != WIRE_F_REPLY)
+		return err_fail(-EPROTO, "donor '%s' is not a memory server", donor);
+	if (answer->status)
+		return err_fail(tp_wire_errno(le32toh(answer->status)), "donor '%s' refused: %s",
+				donor, tp_wire_text(le32toh(answer->status)));
+	if (le32toh(answer->bytes) != sizeof(struct wire_welcome))
+		return err_fail(-EPROTO, "donor '%s' is not a memory server", donor);
+	return 0;
+}
+
+int stream_hello(struct stream *s, struct tp_hello *h, uint64_t until_ns)
+{
+	const char *donor = s->base.addr.text;
+	struct hello_message m;
 	struct wire_header answer;
 	int r;
 
-	memcpy(m.hello.borrower, h->borrower, sizeof m.hello.borrower);
-	memcpy(m.hello.name, h->name, sizeof m.hello.name);
+	hello_fill(&m, h);
 	r = all(s, true, &m, sizeof m, until_ns);
 	if (!r)
 		r = all(s, false, &answer, sizeof answer, until_ns);
 	if (r)
 		goto fail;
-	if (le16toh(answer.op) == WIRE_AUTH || le32toh(answer.status) == WIRE_EPLAIN)
-		return err_fail(-EACCES,
-				"donor '%s' lets in only who has its key: name its file (--key, "
-				"INFUSE_KEY_FILE)",
-				s->base.addr.text);
-	if (le16toh(answer.op) != WIRE_HELLO || le64toh(answer.tag) != 1 ||
-	    le16toh(answer.flags) != WIRE_F_REPLY)
-		return err_fail(-EPROTO, "donor '%s' is not a memory server", s->base.addr.text);
-	if (answer.status)
-		return err_fail(tp_wire_errno(le32toh(answer.status)), "donor '%s' refused: %s",
-				s->base.addr.text, tp_wire_text(le32toh(answer.status)));
-	if (le32toh(answer.bytes) != sizeof h->welcome)
-		return err_fail(-EPROTO, "donor '%s' is not a memory server", s->base.addr.text);
+	r = hello_check_answer(donor, &answer);
+	if (r)
+		return r;
 	r = all(s, false, &h->welcome, sizeof h->welcome, until_ns);
 	s->epoch = h->epoch;
 	if (!r)
-		return check_welcome(s, &h->welcome);
+		return hello_check_welcome(donor, &h->welcome);
 fail:
-	return err_fail(r, "donor '%s' did not answer the hello: %s", s->base.addr.text,
-			strerrordesc_np(-r));
+	return err_fail(r, "donor '%s' did not answer the hello: %s", donor, strerrordesc_np(-r));
 }

@@ -86,7 +86,13 @@ void stream_finish(struct stream *s, uint64_t tag, int status, uint32_t wire);
 /* The connection is dead; poll says so after what is done. Returns err. */
 int stream_die(struct stream *s, int err);
 
-/* encode.c: puts op's request into head, to be sent as the slot's. */
+/*
+ * encode.c: a request's header and the fixed part of its body, into STREAM_HEAD_BYTES. Returns
+ * their length; *data: bytes of pages that follow.
+ */
+size_t encode_request(unsigned char *to, const struct tp_op *op, uint64_t tag, uint64_t epoch,
+		      size_t *data);
+/* Puts op's request into head, to be sent as the slot's. */
 void stream_encode(struct stream *s, struct tp_op *op, uint16_t slot);
 /* More than one message may hold? */
 bool stream_too_long(const struct tp_op *op);
@@ -96,6 +102,18 @@ uint16_t stream_wire_op(enum tp_kind kind);
 int stream_secure(struct stream *s, const struct tp_hello *h, uint64_t until_ns);
 /* [text] Says hello and fills h->welcome. */
 int stream_hello(struct stream *s, struct tp_hello *h, uint64_t until_ns);
+
+struct hello_message {
+	struct wire_header head;
+	struct wire_hello hello;
+};
+
+/* hello.c: its parts, for transports that are no streams. */
+void hello_fill(struct hello_message *m, const struct tp_hello *h);
+/* [text] 0: the welcome follows. */
+int hello_check_answer(const char *donor, const struct wire_header *answer);
+/* [text] */
+int hello_check_welcome(const char *donor, struct wire_welcome *w);
 
 /* connect.c: [text] a connected, non-blocking socket or a negative errno. */
 int connect_socket(const struct tp_addr *a, uint64_t until_ns);

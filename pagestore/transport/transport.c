@@ -21,13 +21,13 @@
 #include <sys/un.h>
 
 static const struct tp_transport *const transports[] = {
-	&tp_tcp, &tp_unix, &tp_shm, &tp_delay, &tp_fail, &tp_corrupt, &tp_reorder,
+	&tp_tcp, &tp_unix, &tp_shm, &tp_rdma, &tp_delay, &tp_fail, &tp_corrupt, &tp_reorder,
 };
 
 _Static_assert(sizeof(struct sockaddr_un) <= sizeof((struct tp_addr){0}.sockaddr), "UNIX paths");
 _Static_assert(sizeof(struct sockaddr_in6) <= sizeof((struct tp_addr){0}.sockaddr), "IPv6");
 
-#define ADDRESS_FORM "use tcp:HOST:PORT, unix:PATH or shm:PATH"
+#define ADDRESS_FORM "use tcp:HOST:PORT, rdma:HOST:PORT, unix:PATH or shm:PATH"
 
 static const struct tp_transport *find_transport(const char *name, size_t len)
 {
@@ -178,8 +178,8 @@ int tp_create(const char *address, struct tp_conn **ret)
 			break;
 		at = &(*at)->inner;
 	}
-	r = *at && (*at)->t == &tp_tcp ? resolve_host(&(*at)->addr, s)
-				       : resolve_path(&(*at)->addr, s);
+	r = (*at)->t == &tp_tcp || (*at)->t == &tp_rdma ? resolve_host(&(*at)->addr, s)
+							: resolve_path(&(*at)->addr, s);
 	if (r)
 		goto fail;
 	*ret = first;

@@ -90,6 +90,7 @@ struct tp_hello {
 	char name[WIRE_NAME_BYTES];
 	struct tls_config *tls;      /* tcp: speak TLS and nothing else; NULL: plainly */
 	uint64_t epoch;              /* which writer this is; 0: the volume has no epochs */
+	unsigned char token[32];     /* rdma: from TOKEN, for donors with keys; else zeros */
 	bool transient;              /* the borrower can't come back: no grace when it hangs up */
 	struct wire_welcome welcome; /* filled by open; "file" reads slab_pages from it */
 };
@@ -154,7 +155,7 @@ void tp_free(struct tp_conn *c); /* closes; takes NULL */
 const char *tp_wire_text(uint32_t error);
 int tp_wire_errno(uint32_t error);
 
-extern const struct tp_transport tp_tcp, tp_unix, tp_shm;
+extern const struct tp_transport tp_tcp, tp_unix, tp_shm, tp_rdma;
 extern const struct tp_transport tp_delay, tp_fail, tp_corrupt, tp_reorder;
 
 #endif
