@@ -4,7 +4,7 @@
  * goodbye to gigabytes must not stop its neighbours' event loop. Whoever needs a zeroed buffer
  * before that thread came by wipes it himself.
  */
-#include "server/arena.h"
+#include "server/buffer.h"
 #include <infuse/wire.h>
 #include "common/error.h"
 #include "common/parse.h"
@@ -100,7 +100,7 @@ static void buffer_unback(struct srv_buffer *b)
 
 void srv_arena_clear(struct srv_buffer *b, uint64_t at, uint64_t bytes)
 {
-	if (b->arena->o.lazy &&
+	if (b->arena->o.lazy && !srv_buffer_is_exposed(b) &&
 	    !fallocate(b->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)at, (off_t)bytes))
 		return;
 	memset(b->mem + at, 0, bytes);
@@ -444,6 +444,7 @@ struct srv_buffer *srv_arena_take(struct srv_arena *a, bool zeroed)
 	}
 	b->clean = false;
 	b->holders = 1;
+	b->dropped = false;
 	atomic_store_explicit(&b->shared, false, memory_order_relaxed);
 	atomic_store_explicit(&b->refs, 1, memory_order_relaxed);
 	return b;

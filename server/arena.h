@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 struct srv_arena;
+struct srv_exposure;
 
 /*
  * refs is 1 for being held by slabs (however many) and 1 for each request that works in it; who
@@ -27,6 +28,8 @@ struct srv_buffer {
 	atomic_bool shared;   /* several slabs may hold it */
 	unsigned holders;     /* slabs, while shared; under lock */
 	bool exported;        /* a borrower may have it mapped; under its borrower's lock */
+	bool dropped;         /* no slab holds it any more; under lock */
+	struct srv_exposure *exposed; /* keys to it that RDMA devices know; under lock */
 	bool clean;           /* all zeros; under the arena's lock, or by whom it was taken */
 	pthread_mutex_t lock; /* after a borrower's lock, before the arena's */
 	struct srv_buffer *next;
@@ -67,7 +70,10 @@ void srv_arena_page_free(struct srv_buffer *b); /* takes NULL */
 /* Fresh memory with the same contents, for a buffer that is exported. -ENOMEM: it is as it was. */
 int srv_arena_renew(struct srv_buffer *b);
 
-/* Zeroes a run of bytes (multiples of a page); in a lazy arena the memory goes back. */
+/*
+ * Zeroes a run of bytes (multiples of a page); in a lazy arena the memory goes back, unless a device
+ * has it: it would go on with pages that are no longer the slab's. The caller has it pinned.
+ */
 void srv_arena_clear(struct srv_buffer *b, uint64_t at, uint64_t bytes);
 
 /*

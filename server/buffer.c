@@ -63,6 +63,7 @@ int srv_buffer_renew(struct srv_buffer **slab_buffer)
 {
 	struct srv_buffer *b = *slab_buffer, *own;
 
+	srv_buffer_conceal_all(b);
 	if (!b->exported)
 		return 0;
 	/* No request is at work, and a new one would need the borrower's lock. */
@@ -105,7 +106,8 @@ bool srv_buffer_share(struct srv_buffer *b)
 	pthread_mutex_lock(&b->lock);
 	if (is_shared(b)) {
 		b->holders++;
-	} else if (!b->exported && atomic_load_explicit(&b->refs, memory_order_acquire) == 1) {
+	} else if (!b->exported && !b->exposed &&
+		   atomic_load_explicit(&b->refs, memory_order_acquire) == 1) {
 		/* No request is at work, and a new one would need the borrower's lock. */
 		b->holders = 2;
 		atomic_store_explicit(&b->shared, true, memory_order_release);
@@ -125,9 +127,82 @@ void srv_buffer_drop(struct srv_buffer *b)
 		last = b->holders == 1;
 		b->holders--;
 	}
+	b->dropped = last;
 	pthread_mutex_unlock(&b->lock);
-	if (last)
-		srv_buffer_unpin(b);
-	else
+	if (!last) {
 		srv_arena_unreserve(b->arena, 1);
+		return;
+	}
+	srv_buffer_conceal_all(b);
+	srv_buffer_unpin(b);
+}
+
+bool srv_buffer_expose(struct srv_buffer *b, struct srv_exposure *e)
+{
+	bool ok;
+
+	pthread_mutex_lock(&b->lock);
+	ok = !b->dropped;
+	e->buf = b;
+	e->taken = false;
+	e->prev = NULL;
+	e->next = b->exposed;
+	if (ok && b->exposed)
+		b->exposed->prev = e;
+	if (ok)
+		b->exposed = e;
+	pthread_mutex_unlock(&b->lock);
+	return ok;
+}
+
+/* b->lock is held. */
+static void exposure_remove(struct srv_buffer *b, struct srv_exposure *e)
+{
+	if (e->prev)
+		e->prev->next = e->next;
+	else
+		b->exposed = e->next;
+	if (e->next)
+		e->next->prev = e->prev;
+}
+
+bool srv_buffer_conceal(struct srv_exposure *e)
+{
+	struct srv_buffer *b = e->buf;
+	bool mine;
+
+	pthread_mutex_lock(&b->lock);
+	mine = !e->taken;
+	if (mine)
+		exposure_remove(b, e);
+	pthread_mutex_unlock(&b->lock);
+	return mine;
+}
+
+void srv_buffer_conceal_all(struct srv_buffer *b)
+{
+	for (;;) {
+		struct srv_exposure *e;
+
+		pthread_mutex_lock(&b->lock);
+		e = b->exposed;
+		if (e) {
+			exposure_remove(b, e);
+			e->taken = true;
+		}
+		pthread_mutex_unlock(&b->lock);
+		if (!e)
+			return;
+		e->end(e);
+	}
+}
+
+bool srv_buffer_is_exposed(struct srv_buffer *b)
+{
+	bool yes;
+
+	pthread_mutex_lock(&b->lock);
+	yes = b->exposed;
+	pthread_mutex_unlock(&b->lock);
+	return yes;
 }

@@ -23,6 +23,27 @@
 
 #include "server/arena.h"
 
+/*
+ * A key by which a device lets a borrower at the buffer (RDMA). Embedded in its maker's struct, which
+ * has a list of its own (a connection's, say). Whoever takes it out of the buffer ends it: the maker
+ * (srv_buffer_conceal() is true), or the buffer when its slab lets go of it, by calling end(). After
+ * that no access is possible, and the memory may be lent again.
+ */
+struct srv_exposure {
+	struct srv_buffer *buf;
+	struct srv_exposure *next, *prev; /* the buffer's; under its lock */
+	bool taken;                       /* by the buffer: end() is being called */
+	void (*end)(struct srv_exposure *e);
+};
+
+/* The caller has a pin. An exposed buffer is never shared. False: no slab has it any more. */
+bool srv_buffer_expose(struct srv_buffer *b, struct srv_exposure *e);
+/* False: somebody is about to call its end(). The caller's own lock keeps e alive until then. */
+bool srv_buffer_conceal(struct srv_exposure *e);
+/* Ends all keys to it. */
+void srv_buffer_conceal_all(struct srv_buffer *b);
+bool srv_buffer_is_exposed(struct srv_buffer *b);
+
 /* held. Makes the buffer the slab's own, copying it if others share it; then pins it. -ENOMEM. */
 int srv_buffer_pin_own(struct srv_buffer **slab_buffer);
 /*

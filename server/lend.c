@@ -293,14 +293,12 @@ uint32_t srv_lend_clone(struct srv_lender *l, struct srv_borrower *b, const stru
 	return status;
 }
 
-uint32_t srv_lend_map(struct srv_lender *l, struct srv_borrower *b, const uint8_t *slabs,
-		      uint32_t n, struct srv_buffer **ret)
+/* Pins the slabs' memory, made each slab's own first. */
+static uint32_t pin_slabs(struct srv_lender *l, struct srv_borrower *b, const uint8_t *slabs,
+			  uint32_t n, bool exported, struct srv_buffer **ret)
 {
 	uint32_t status = WIRE_OK, i;
 
-	/* Its owner could punch holes and our own access would find no page there. */
-	if (srv_arena_hugepages(l->arena))
-		return WIRE_EDENIED;
 	pthread_mutex_lock(&b->lock);
 	for (i = 0; i < n && !status; i++)
 		if (!srv_slab_find(l, b, handle_at(slabs, i)))
@@ -314,11 +312,26 @@ uint32_t srv_lend_map(struct srv_lender *l, struct srv_borrower *b, const uint8_
 				srv_buffer_unpin(ret[i]);
 			break;
 		}
-		s->buf->exported = true;
+		s->buf->exported |= exported;
 		ret[i] = s->buf;
 	}
 	pthread_mutex_unlock(&b->lock);
 	return status;
+}
+
+uint32_t srv_lend_map(struct srv_lender *l, struct srv_borrower *b, const uint8_t *slabs,
+		      uint32_t n, struct srv_buffer **ret)
+{
+	/* Its owner could punch holes and our own access would find no page there. */
+	if (srv_arena_hugepages(l->arena))
+		return WIRE_EDENIED;
+	return pin_slabs(l, b, slabs, n, true, ret);
+}
+
+uint32_t srv_lend_pin(struct srv_lender *l, struct srv_borrower *b, const uint8_t *slabs,
+		      uint32_t n, struct srv_buffer **ret)
+{
+	return pin_slabs(l, b, slabs, n, false, ret);
 }
 
 uint32_t srv_lend_renew(struct srv_lender *l, struct srv_borrower *b)

@@ -121,6 +121,9 @@ uint32_t srv_lend_map(struct srv_lender *l, struct srv_borrower *b, const uint8_
 		      uint32_t n, struct srv_buffer **ret);
 /* The word that tells of a newer writer, as a buffer that comes pinned. */
 uint32_t srv_lend_fence(struct srv_lender *l, struct srv_borrower *b, struct srv_buffer **ret);
+/* The slabs' buffers, pinned, each the slab's own: for keys to them (srv_buffer_expose()). */
+uint32_t srv_lend_pin(struct srv_lender *l, struct srv_borrower *b, const uint8_t *slabs,
+		      uint32_t n, struct srv_buffer **ret);
 /*
  * The memory of n segments (wire_seg or wire_part: their unit in bytes), one run each. Reading may
  * hand out copies; for writing the slabs are made the borrower's own first.

@@ -4,6 +4,7 @@
  * are refused unless the operator insists.
  */
 #include "server/listen.h"
+#include "server/rdma.h"
 #include "common/cleanup.h"
 #include "common/error.h"
 
@@ -103,27 +104,39 @@ static int bind_tcp(const char *address, const struct addrinfo *ai, struct srv_l
 	return 0;
 }
 
-static int listen_tcp(const char *address, bool open, struct srv_listener *ret)
+int srv_listen_resolve(const char *address, const char *scheme, bool open, struct addrinfo **ret)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *ai;
 	const char *port;
 	char host[256];
 	int r;
 
-	if (split(address + strlen("tcp:"), host, sizeof host, &port))
-		return err_fail(-EINVAL, "'%s' is not tcp:HOST:PORT (IPv6: tcp:[ADDRESS]:PORT)",
-				address);
+	if (split(address + strlen(scheme), host, sizeof host, &port))
+		return err_fail(-EINVAL, "'%s' is not %sHOST:PORT (IPv6: %s[ADDRESS]:PORT)",
+				address, scheme, scheme);
 	r = getaddrinfo(host, port, &hints, &ai);
 	if (r)
 		return err_fail(-EINVAL, "can't listen on %s: %s", address, gai_strerror(r));
-	if (!open && !is_loopback(ai->ai_addr))
-		r = err_fail(-EPERM,
-			     "%s can be reached from other machines, and whoever connects is "
-			     "lent memory: give the server a --key, listen on 127.0.0.1 or a UNIX "
-			     "socket, or say --insecure",
-			     address);
-	else
-		r = bind_tcp(address, ai, ret);
+	if (!open && !is_loopback(ai->ai_addr)) {
+		freeaddrinfo(ai);
+		return err_fail(-EPERM,
+				"%s can be reached from other machines, and whoever connects is "
+				"lent memory: give the server a --key, listen on 127.0.0.1 or a "
+				"UNIX socket, or say --insecure",
+				address);
+	}
+	*ret = ai;
+	return 0;
+}
+
+static int listen_tcp(const char *address, bool open, struct srv_listener *ret)
+{
+	struct addrinfo *ai;
+	int r = srv_listen_resolve(address, "tcp:", open, &ai);
+
+	if (r)
+		return r;
+	r = bind_tcp(address, ai, ret);
 	freeaddrinfo(ai);
 	return r;
 }
@@ -200,13 +213,15 @@ int srv_listen(const char *address, bool open, struct srv_listener *ret)
 		return listen_tcp(address, open, ret);
 	if (!strncmp(address, "unix:", 5))
 		return listen_unix(address, ret);
-	return err_fail(-EINVAL, "'%s' is not an address: use tcp:HOST:PORT or unix:PATH", address);
+	return err_fail(-EINVAL, "'%s' is not an address: use tcp:HOST:PORT, rdma:HOST:PORT or unix:PATH",
+			address);
 }
 
 void srv_unlisten(struct srv_listener *l)
 {
 	struct stat st;
 
+	srv_rdma_unlisten(l);
 	if (l->fd < 0)
 		return;
 	if (l->is_unix && !lstat(l->path, &st) && st.st_dev == l->dev && st.st_ino == l->ino)

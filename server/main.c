@@ -5,6 +5,7 @@
  */
 #include "server/control.h"
 #include "server/listen.h"
+#include "server/rdma.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/error.h"
@@ -28,6 +29,7 @@
 struct server {
 	struct srv_control control;
 	struct srv_listener listener[OPT_LIST_MAX]; /* control.listeners of them */
+	struct srv_rdma *rdma;                      /* NULL: it listens on streams only */
 #ifdef SRV_WITH_REGISTRY
 	struct srv_announcer *announcer;
 #endif
@@ -79,13 +81,31 @@ static int open_gate(struct server *s)
 	return srv_gate_open(&o, &s->control.gate);
 }
 
+static int listen_rdma(struct server *s, const char *address, struct srv_listener *ret)
+{
+	const struct srv_config *c = &s->control.config;
+	struct srv_rdma_options o = {
+		.max_connections = (unsigned)c->max_connections,
+		.hello_ns = c->hello_ns,
+		.keys = !strcmp(c->rdma_keys, "regions")   ? SRV_RDMA_REGIONS
+			: !strcmp(c->rdma_keys, "windows") ? SRV_RDMA_WINDOWS
+							   : SRV_RDMA_AUTO,
+	};
+	int r = s->rdma ? 0 : srv_rdma_open(&o, &s->rdma);
+
+	return r ? r : srv_rdma_listen(s->rdma, address, c->insecure || s->control.gate, ret);
+}
+
 static int open_listeners(struct server *s)
 {
 	const struct srv_config *c = &s->control.config;
 
 	s->control.listener = s->listener;
 	for (unsigned i = 0; i < c->listen.count; i++) {
-		int r = srv_listen(c->listen.item[i], c->insecure || s->control.gate, &s->listener[i]);
+		const char *address = c->listen.item[i];
+		struct srv_listener *l = &s->listener[i];
+		int r = !strncmp(address, "rdma:", 5) ? listen_rdma(s, address, l)
+						      : srv_listen(address, c->insecure || s->control.gate, l);
 
 		if (r)
 			return r;
@@ -105,7 +125,7 @@ static int open_lender(struct server *s, uint32_t slabs)
 			  .lazy = c->lazy},
 		.name = c->name,
 		.domain = c->domain,
-		.threads = (unsigned)c->threads,
+		.threads = (unsigned)c->threads + (s->rdma ? 1 : 0),
 		.now_ns = clock_ns(),
 		.changed = changed,
 		.changed_arg = s,
@@ -135,7 +155,11 @@ static int open_workers(struct server *s)
 	if (r)
 		return r;
 	srv_workers_accept(s->control.workers, s->listener, s->control.listeners);
-	return 0;
+	if (!s->rdma)
+		return 0;
+	/* The last of the lender's threads. */
+	return srv_rdma_start(s->rdma, s->listener, s->control.listeners, s->control.lender,
+			      srv_lender_counters(s->control.lender, (unsigned)c->threads));
 }
 
 /* Whoever waits for the file finds it whole. */
@@ -226,6 +250,7 @@ static void end(struct server *s)
 		srv_workers_unaccept(s->control.workers);
 	for (unsigned i = 0; i < s->control.listeners; i++)
 		srv_unlisten(&s->listener[i]);
+	srv_rdma_stop(s->rdma);
 	srv_workers_stop(s->control.workers);
 	srv_lender_close(s->control.lender);
 	srv_gate_close(s->control.gate);

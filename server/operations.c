@@ -11,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define STAT_RDMA                                                                                  \
+	((WIRE_RDMA_BYTES - sizeof(struct wire_header) - sizeof(struct wire_stat)) /               \
+	 sizeof(struct wire_borrower)) /* what one message holds */
 #define STAT_MAX 4096u /* borrowers told at most: the answer is one piece of memory */
 
 static bool all_zero(const uint8_t *p, size_t n)
@@ -89,6 +92,9 @@ static uint32_t welcome(struct srv_session *s, const struct wire_hello *h, struc
 
 	if (!all_zero(h->borrower, sizeof h->borrower) && !(s->roles & SRV_ROLE_BORROWER))
 		return no_key(s, WIRE_EDENIED, "its key is not a borrower's", out);
+	if (s->exposer && memcmp(h->borrower, s->exposer->borrower, sizeof h->borrower))
+		return no_key(s, WIRE_EDENIED,
+			      "says hello for another borrower than it connected for", out);
 	w = malloc(sizeof *w);
 	status = w ? attach(s, h) : WIRE_EINTERNAL;
 	if (status) {
@@ -341,9 +347,34 @@ static uint32_t run_fence(struct srv_session *s, const uint8_t *body, struct srv
 	return WIRE_OK;
 }
 
+static uint32_t run_rkeys(struct srv_session *s, const uint8_t *body, struct srv_out *out)
+{
+	struct srv_buffer *bufs[WIRE_MAX_KEYS];
+	uint32_t n = count_of(s), status;
+	struct wire_rkey *keys;
+
+	if (!s->exposer)
+		return WIRE_ENOTRDMA;
+	status = srv_lend_pin(s->lender, s->borrower, body, n, bufs);
+	if (status)
+		return status;
+	keys = calloc(n, sizeof *keys);
+	status = keys ? WIRE_OK : WIRE_EINTERNAL;
+	for (uint32_t i = 0; i < n && !status; i++)
+		status = s->exposer->expose(s->exposer, bufs[i], &keys[i]);
+	for (uint32_t i = 0; i < n; i++)
+		srv_buffer_unpin(bufs[i]);
+	if (status) {
+		free(keys);
+		return status;
+	}
+	return answer(s, n, keys, n * sizeof *keys, out);
+}
+
 static uint32_t run_stat(struct srv_session *s, const uint8_t *body, struct srv_out *out)
 {
-	uint32_t n = count_of(s) < STAT_MAX ? count_of(s) : STAT_MAX;
+	uint32_t most = s->exposer ? STAT_RDMA : STAT_MAX;
+	uint32_t n = count_of(s) < most ? count_of(s) : most;
 	struct wire_stat *st;
 	uint64_t ever;
 	unsigned have = srv_lend_borrowers(s->lender, &ever);
@@ -449,12 +480,14 @@ static uint32_t run_wanted(struct srv_session *s, const uint8_t *body, struct sr
 /* RECLAIM is not in it: only the server sends that. */
 static const struct srv_operation operations[] = {
 	[WIRE_HELLO] = {.fixed = sizeof(struct wire_hello), .run = run_hello},
-	[WIRE_READ] = {.borrower = true,
+	[WIRE_READ] = {.stream = true,
+		       .borrower = true,
 		       .item = sizeof(struct wire_seg),
 		       .min = 1,
 		       .max = WIRE_MAX_SEGS,
 		       .run = run_read},
-	[WIRE_WRITE] = {.borrower = true,
+	[WIRE_WRITE] = {.stream = true,
+			.borrower = true,
 			.unit = WIRE_PAGE_SIZE,
 			.item = sizeof(struct wire_seg),
 			.min = 1,
@@ -499,6 +532,12 @@ static const struct srv_operation operations[] = {
 			.run = run_drain},
 	[WIRE_WANTED] = {.minor = 2, .borrower = true, .min = 1, .max = WIRE_MAX_SLABS, .run = run_wanted},
 	[WIRE_TOKEN] = {.minor = 2, .borrower = true, .run = run_token},
+	[WIRE_RKEYS] = {.minor = 2,
+			.borrower = true,
+			.item = sizeof(struct wire_slab),
+			.min = 1,
+			.max = WIRE_MAX_KEYS,
+			.run = run_rkeys},
 	[WIRE_GENERATION] = {.minor = 2,
 			     .borrower = true,
 			     .item = sizeof(struct wire_generation),
@@ -506,12 +545,14 @@ static const struct srv_operation operations[] = {
 			     .max = WIRE_MAX_SLABS,
 			     .run = run_generation},
 	[WIRE_READPART] = {.minor = 2,
+			   .stream = true,
 			   .borrower = true,
 			   .item = sizeof(struct wire_part),
 			   .min = 1,
 			   .max = WIRE_MAX_SEGS,
 			   .run = run_read},
 	[WIRE_WRITEPART] = {.minor = 2,
+			    .stream = true,
 			    .borrower = true,
 			    .unit = WIRE_SECTOR,
 			    .item = sizeof(struct wire_part),

@@ -10,6 +10,7 @@
 
 struct srv_operation {
 	uint16_t minor;    /* spoken since this protocol minor */
+	bool stream;       /* moves pages in the stream: not over RDMA */
 	bool borrower;     /* not for sessions that only ask */
 	uint8_t roles;     /* SRV_ROLE_*: any of them will do; 0: everybody */
 	uint32_t unit;     /* data in units of so many bytes follows the fixed part; 0: none */

@@ -25,7 +25,8 @@ static const struct opt table[] = {
 	 .type = OPT_LIST,
 	 .offset = FIELD(listen),
 	 .arg = "ADDRESS",
-	 .help = "tcp:HOST:PORT or unix:PATH, several; default tcp:127.0.0.1:4770"},
+	 .help = "tcp:HOST:PORT, rdma:HOST:PORT or unix:PATH, several; default "
+		 "tcp:127.0.0.1:4770"},
 	{.name = "size",
 	 .letter = 's',
 	 .type = OPT_SIZE,
@@ -153,6 +154,12 @@ static const struct opt table[] = {
 	 .type = OPT_FLAG,
 	 .offset = FIELD(allow_plain),
 	 .help = "also without TLS (kernel borrowers): the bytes are not encrypted"},
+	{.name = "rdma-keys",
+	 .type = OPT_CHOICE,
+	 .offset = FIELD(rdma_keys),
+	 .arg = "KIND",
+	 .choices = "auto|regions|windows",
+	 .help = "how RDMA devices are let at slabs; default auto: windows that hold"},
 	{.name = "registry",
 	 .type = OPT_STRING,
 	 .offset = FIELD(registry),
@@ -204,6 +211,7 @@ static void defaults(struct srv_config *c)
 		.reclaim_below = {.percent = 5},
 		.reclaim_target = {.percent = 10},
 		.reclaim_pressure = 20,
+		.rdma_keys = "auto",
 	};
 }
 

@@ -21,7 +21,7 @@ struct srv_config {
 	} quota[SRV_QUOTAS];
 	unsigned quotas;
 	const char *key, *tls_ca, *tls_cert, *tls_cert_key;
-	const char *name, *domain, *ready_file, *registry, *config_file;
+	const char *name, *domain, *ready_file, *registry, *config_file, *rdma_keys;
 	bool no_reclaim, hugepages, insecure, allow_plain, lazy, no_registry, quiet, verbose;
 };
 

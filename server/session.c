@@ -120,7 +120,8 @@ static uint32_t header_check(const struct srv_session *s, const struct srv_opera
 	uint32_t count = le32toh(s->head.count);
 	uint64_t bytes = le32toh(s->head.bytes), fixed;
 
-	if (!op || s->minor < op->minor || (s->greeted && s->head.op == htole16(WIRE_AUTH)))
+	if (!op || s->minor < op->minor || (op->stream && s->exposer) ||
+	    (s->greeted && s->head.op == htole16(WIRE_AUTH)))
 		return WIRE_EOP;
 	if (count > op->max && op->item)
 		return WIRE_ELIMIT;

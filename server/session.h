@@ -27,10 +27,18 @@ struct srv_asked {
 	struct wire_auth challenge;
 };
 
+/* A connection whose other end reaches slabs by itself (RDMA): what it knows and can do. */
+struct srv_exposer {
+	const uint8_t *borrower; /* who was let in; the hello must say the same */
+	/* A key to the buffer, which is pinned. enum wire_error. */
+	uint32_t (*expose)(struct srv_exposer *x, struct srv_buffer *b, struct wire_rkey *ret);
+};
+
 struct srv_session {
 	struct srv_lender *lender;
 	struct srv_counters *counters;
 	struct srv_borrower *borrower; /* NULL before the hello, or: may only ask */
+	struct srv_exposer *exposer;   /* NULL: a stream, pages come and go through us */
 	const char *reason;            /* why it was closed; NULL: it was not our doing */
 	struct wire_header head;       /* `have` bytes of it, or the message's */
 	uint8_t *body;                 /* when it came in pieces: `have` of `need` bytes */

@@ -453,9 +453,10 @@ void srv_workers_accept(struct srv_workers *g, struct srv_listener *l, unsigned 
 {
 	assert(n <= LISTENERS);
 	pthread_mutex_lock(&g->lock);
+	g->accepting_count = 0;
 	for (unsigned i = 0; i < n; i++)
-		g->accepting[i] = (struct accepting){.l = &l[i]};
-	g->accepting_count = n;
+		if (l[i].fd >= 0) /* RDMA's have a thread of their own */
+			g->accepting[g->accepting_count++] = (struct accepting){.l = &l[i]};
 	g->accept_wanted = true;
 	pthread_mutex_unlock(&g->lock);
 	tell(g->worker[0].wake_fd);

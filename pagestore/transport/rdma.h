@@ -82,6 +82,7 @@ struct rdma {
 	uint32_t inflight;                  /* ops, parked ones too */
 	uint64_t asked[WIRE_MAX_KEYS];      /* handles that RDMA_ASK is about */
 	uint32_t asked_count;
+	const struct tp_op *asked_for;      /* compared only */
 	struct rdma_key *keys;              /* RDMA_KEYS of them */
 
 	struct tp_done done[RDMA_SENDS];    /* a ring */

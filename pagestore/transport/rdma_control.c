@@ -104,6 +104,7 @@ int rdma_control_ask(struct rdma *r)
 		rdma_data_refused(r, WIRE_EINTERNAL);
 		return 0;
 	}
+	r->asked_for = op;
 	r->asked_count = 0;
 	for (uint32_t i = 0; i < op->count && r->asked_count < WIRE_MAX_KEYS; i++) {
 		uint64_t handle = op->seg[i].slab;
@@ -126,7 +127,9 @@ int rdma_control_ask(struct rdma *r)
 static int take_keys(struct rdma *r, const struct wire_header *h, const unsigned char *body)
 {
 	if (h->status) {
-		rdma_data_refused(r, le32toh(h->status));
+		/* Unless it was cancelled meanwhile. */
+		if (r->parked_count && r->parked[r->parked_first] == r->asked_for)
+			rdma_data_refused(r, le32toh(h->status));
 		return rdma_data_resume(r);
 	}
 	for (uint32_t i = 0; i < r->asked_count; i++) {

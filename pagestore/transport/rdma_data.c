@@ -201,11 +201,12 @@ static bool unpark_one(struct rdma *r, const struct tp_op *op)
 	for (uint32_t i = 0; i < r->parked_count; i++) {
 		if (r->parked[(r->parked_first + i) % RDMA_MAX_OPS] != op)
 			continue;
-		/* What the others wait for is asked for again if need be. */
 		for (; i + 1 < r->parked_count; i++)
 			r->parked[(r->parked_first + i) % RDMA_MAX_OPS] =
 				r->parked[(r->parked_first + i + 1) % RDMA_MAX_OPS];
 		r->parked_count--;
+		if (r->asked_for == op)
+			r->asked_for = NULL;
 		return true;
 	}
 	return false;

@@ -16,6 +16,7 @@ struct work {
 	struct ps_volume *v;
 	struct ps_port *port;
 	uint64_t first, rng, what;
+	unsigned rounds;
 	uint64_t content[PAGES];
 	bool in_use[PAGES];
 	struct job {
@@ -168,6 +169,14 @@ static void check_all(struct work *w)
 	}
 }
 
+/* Skips the test where there is no RDMA device. */
+static const char *rdma(void)
+{
+	if (!test_rdma())
+		cr_skip("INFUSE_TEST_RDMA names no RDMA device's address");
+	return "rdma";
+}
+
 static void reads_what_was_written(const char *way, unsigned donors, unsigned rounds)
 {
 	struct test_donor d[TEST_MAX_DONORS];
@@ -219,6 +228,18 @@ Test(contract, shm_reads_what_was_written_to_three_donors)
 {
 	reads_what_was_written("shm", 3, 2500);
 }
+Test(contract, rdma_reads_what_was_written)
+{
+	reads_what_was_written(rdma(), 1, 300);
+}
+Test(contract, rdma_reads_what_was_written_to_three_donors)
+{
+	reads_what_was_written(rdma(), 3, 200);
+}
+Test(contract, rdma_answers_reordered_are_right_all_the_same)
+{
+	reads_what_was_written(rdma() ? "reorder,depth=4,seed=5:rdma" : NULL, 2, 150);
+}
 Test(contract, delayed_answers_are_right_all_the_same)
 {
 	reads_what_was_written("delay,us=100,jitter=2000,seed=3:tcp", 2, 400);
@@ -264,12 +285,12 @@ static void *work_thread(void *arg)
 {
 	struct work *w = arg;
 
-	run_work(w, 800);
+	run_work(w, w->rounds);
 	check_all(w);
 	return NULL;
 }
 
-static void ports_work_side_by_side(const char *way)
+static void ports_work_side_by_side(const char *way, unsigned rounds)
 {
 	struct test_donor d[2];
 	struct work *w[3];
@@ -282,6 +303,7 @@ static void ports_work_side_by_side(const char *way)
 	cr_assert_eq(ps_reserve(v, 0, 3 * PAGES), 0, "%s", err_text());
 	for (unsigned i = 0; i < 3; i++) {
 		w[i] = new_work(v, i, i + 17);
+		w[i]->rounds = rounds;
 		cr_assert_eq(pthread_create(&thread[i], NULL, work_thread, w[i]), 0);
 	}
 	for (unsigned i = 0; i < 3; i++) {
@@ -295,26 +317,30 @@ static void ports_work_side_by_side(const char *way)
 
 Test(contract, tcp_ports_work_side_by_side)
 {
-	ports_work_side_by_side("tcp");
+	ports_work_side_by_side("tcp", 800);
 }
 Test(contract, unix_ports_work_side_by_side)
 {
-	ports_work_side_by_side("unix");
+	ports_work_side_by_side("unix", 800);
+}
+Test(contract, rdma_ports_work_side_by_side)
+{
+	ports_work_side_by_side(rdma(), 100);
 }
 Test(contract, shm_ports_work_side_by_side)
 {
-	ports_work_side_by_side("shm");
+	ports_work_side_by_side("shm", 800);
 }
 
 Test(contract, sealed_ports_work_side_by_side)
 {
-	ports_work_side_by_side("seal:unix");
+	ports_work_side_by_side("seal:unix", 800);
 }
 
 Test(contract, tls_ports_work_side_by_side)
 {
 	donors_with_key();
-	ports_work_side_by_side("tcp");
+	ports_work_side_by_side("tcp", 800);
 	donors_without_key();
 }
 
@@ -359,6 +385,10 @@ static void says_how_much_there_is(const char *way)
 Test(contract, tcp_says_how_much_there_is)
 {
 	says_how_much_there_is("tcp");
+}
+Test(contract, rdma_says_how_much_there_is)
+{
+	says_how_much_there_is(rdma());
 }
 Test(contract, shm_says_how_much_there_is)
 {
@@ -572,6 +602,10 @@ Test(contract, tls_child_sees_the_moment_of_the_fork)
 	donors_with_key();
 	a_child_sees_the_moment_of_the_fork("tcp");
 	donors_without_key();
+}
+Test(contract, rdma_child_sees_the_moment_of_the_fork)
+{
+	a_child_sees_the_moment_of_the_fork(rdma());
 }
 Test(contract, filtered_child_sees_the_moment_of_the_fork)
 {

@@ -119,6 +119,12 @@ Test(faults, unix_donor_that_is_killed_is_an_error)
 {
 	a_killed_donor_is_an_error("unix");
 }
+Test(faults, rdma_donor_that_is_killed_is_an_error)
+{
+	if (!test_rdma())
+		cr_skip("INFUSE_TEST_RDMA names no RDMA device's address");
+	a_killed_donor_is_an_error("rdma");
+}
 Test(faults, shm_donor_that_is_killed_is_an_error)
 {
 	a_killed_donor_is_an_error("shm");
