@@ -160,6 +160,9 @@ static int move(struct rdma *r, enum ibv_qp_state state)
 
 	if (rdma_init_qp_attr(r->id, &a, &mask))
 		return fail(r, -errno, "can't set the queue pair up");
+	/* A donor looks whether we are there by writing nothing. There is no key to anything here. */
+	if (mask & IBV_QP_ACCESS_FLAGS)
+		a.qp_access_flags |= IBV_ACCESS_REMOTE_WRITE;
 	err = ibv_modify_qp(r->qp, &a, mask);
 	return err ? fail(r, -err, "can't set the queue pair up") : 0;
 }

@@ -476,7 +476,7 @@ Test(contract, donors_with_other_slab_sizes_are_refused)
 
 /* --- snapshots --- */
 
-static int check_snapshot(struct ps_volume *v, bool inherited, uint64_t what)
+static int check_snapshot(struct ps_volume *v, bool inherited, uint64_t what, unsigned rounds)
 {
 	static unsigned char buf[64][PS_PAGE_SIZE];
 	struct ps_batch b;
@@ -485,7 +485,7 @@ static int check_snapshot(struct ps_volume *v, bool inherited, uint64_t what)
 		fprintf(stderr, "%s\n", err_text());
 		return 2;
 	}
-	for (unsigned round = 0; round < 20; round++)
+	for (unsigned round = 0; round < rounds; round++)
 		for (uint64_t page = 0; page < PAGES; page += 64) {
 			struct ps_vec vec = {.page = page, .count = 64, .buf = buf};
 			struct ps_batch *done;
@@ -534,7 +534,7 @@ static void expect_all(struct ps_volume *v, uint64_t what)
 	}
 }
 
-static void a_child_sees_the_moment_of_the_fork(const char *way)
+static void a_child_sees_the_moment_of_the_fork(const char *way, unsigned rounds)
 {
 	struct test_donor d[2];
 	struct ps_volume *v;
@@ -545,7 +545,7 @@ static void a_child_sees_the_moment_of_the_fork(const char *way)
 	v = open_volume(d, 2, way, PAGES, 2, 5000);
 	cr_assert_eq(ps_reserve(v, 0, PAGES), 0);
 	for (unsigned round = 0; round < 3; round++) {
-		uint64_t what = 1000000 * (round + 1), end = clock_ns() + 20 * NSEC_PER_SEC;
+		uint64_t what = 1000000 * (round + 1), end = clock_ns() + 60 * NSEC_PER_SEC;
 		bool inherited = round != 1;
 		int status;
 		pid_t pid;
@@ -558,7 +558,7 @@ static void a_child_sees_the_moment_of_the_fork(const char *way)
 			/* As if the parent's descriptors were in another table. */
 			if (!inherited)
 				close_range(3, 4096, 0);
-			_exit(check_snapshot(v, inherited, what));
+			_exit(check_snapshot(v, inherited, what, rounds));
 		}
 		ps_snapshot_drop(v, true);
 		while (!waitpid(pid, &status, WNOHANG)) {
@@ -583,15 +583,15 @@ static void a_child_sees_the_moment_of_the_fork(const char *way)
 
 Test(contract, tcp_child_sees_the_moment_of_the_fork)
 {
-	a_child_sees_the_moment_of_the_fork("tcp");
+	a_child_sees_the_moment_of_the_fork("tcp", 20);
 }
 Test(contract, unix_child_sees_the_moment_of_the_fork)
 {
-	a_child_sees_the_moment_of_the_fork("unix");
+	a_child_sees_the_moment_of_the_fork("unix", 20);
 }
 Test(contract, shm_child_sees_the_moment_of_the_fork)
 {
-	a_child_sees_the_moment_of_the_fork("shm");
+	a_child_sees_the_moment_of_the_fork("shm", 20);
 }
 Test(contract, sealed_child_sees_the_moment_of_the_fork)
 {
@@ -605,11 +605,11 @@ Test(contract, tls_child_sees_the_moment_of_the_fork)
 }
 Test(contract, rdma_child_sees_the_moment_of_the_fork)
 {
-	a_child_sees_the_moment_of_the_fork(rdma());
+	a_child_sees_the_moment_of_the_fork(rdma(), 3);
 }
 Test(contract, filtered_child_sees_the_moment_of_the_fork)
 {
-	a_child_sees_the_moment_of_the_fork("reorder,depth=2:delay,us=20:shm");
+	a_child_sees_the_moment_of_the_fork("reorder,depth=2:delay,us=20:shm", 20);
 }
 
 Test(contract, a_snapshot_without_room_is_refused_whole)
