@@ -10,6 +10,7 @@
 #include "common/parse.h"
 #include "common/probe.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -73,6 +74,15 @@ static void print_text(const struct probe *p, const char *why)
 	else
 		printf("  memory that may be locked     %s (ulimit -l)\n",
 		       format_size(p->memlock_bytes, size, sizeof size));
+	printf("rdma\n");
+	if (!p->rdma_devices)
+		printf("  devices                       none\n");
+	else
+		printf("  devices                       %u: %s%s\n", p->rdma_devices, p->rdma_device,
+		       p->rdma_devices > 1 ? " and others" : "");
+	if (p->rdma_devices)
+		printf("  /dev/infiniband/rdma_cm       %s\n",
+		       p->rdma == -ENOENT ? "not there (load rdma_ucm)" : word(p->rdma));
 	printf("%s%s\n", why ? "infuse run can not work here: " : "infuse run can work here",
 	       why ? why : "");
 }
@@ -105,6 +115,8 @@ static int print_json(const struct probe *p, const char *why)
 		json_object_object_add(o, "memlock_bytes", NULL);
 	else
 		doc_count(o, "memlock_bytes", p->memlock_bytes);
+	doc_count(o, "rdma_devices", p->rdma_devices);
+	doc_bool(o, "rdma", !p->rdma);
 	doc_print(o);
 	return 0;
 }

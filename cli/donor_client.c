@@ -124,6 +124,8 @@ static int read_address(struct donor_address *a)
 	if (!strncmp(a->text, "tcp:", 4))
 		return parse_host(a, path, host, sizeof host, port) ? -EINVAL
 								    : start_lookup(a, host, port);
+	if (!strncmp(a->text, "rdma:", 5))
+		return -EOPNOTSUPP;
 	if (strncmp(a->text, "unix:", 5) && strncmp(a->text, "shm:", 4))
 		return -EINVAL;
 	if (!*path || strlen(path) >= sizeof un->sun_path)
@@ -275,6 +277,7 @@ static void begin_address(struct round *r, struct talk *t)
 		give_up(r, t, ok,
 			ok == -EBADMSG         ? "the registry's document is not a donor's"
 			: ok == -EADDRNOTAVAIL ? "the host's name is not known"
+			: ok == -EOPNOTSUPP    ? "rdma: is for pages; name its tcp: or unix: address"
 			: ok == -EINVAL        ? "not an address: use tcp:HOST:PORT or unix:PATH"
 					       : strerror(-ok));
 		return;

@@ -3,6 +3,7 @@
 #include "common/cleanup.h"
 #include "common/error.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -218,12 +219,35 @@ static int say_why(const struct probe *p)
 			"CAP_SYS_PTRACE");
 }
 
+/* By the kernel's own words: this library needs no libibverbs for it. */
+static void probe_rdma(struct probe *p)
+{
+	DIR *d = opendir("/sys/class/infiniband");
+	const struct dirent *e;
+	int fd;
+
+	while (d && (e = readdir(d))) {
+		if (e->d_name[0] == '.')
+			continue;
+		if (!p->rdma_devices++)
+			snprintf(p->rdma_device, sizeof p->rdma_device, "%.63s", e->d_name);
+	}
+	if (d)
+		closedir(d);
+	p->rdma = -ENODEV;
+	if (!p->rdma_devices)
+		return;
+	fd = open("/dev/infiniband/rdma_cm", O_RDWR | O_CLOEXEC);
+	p->rdma = close_or_error(fd < 0 ? -errno : fd);
+}
+
 int probe_machine(struct probe *ret)
 {
 	int device, full, user;
 
 	*ret = (struct probe){.kernel_fault = -EPERM};
 	read_limits(ret);
+	probe_rdma(ret);
 	device = from_device();
 	full = from_syscall(0);
 	user = from_syscall(UFFD_USER_MODE_ONLY);

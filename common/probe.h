@@ -25,6 +25,11 @@ struct probe {
 	uint64_t available_bytes; /* MemAvailable */
 	unsigned cores;           /* this process may run on */
 	uint64_t page_bytes;
+	/* RDMA: how many devices the kernel has, and whether this process may use them: 0, -ENODEV,
+	 * or why /dev/infiniband/rdma_cm can't be opened. Not needed by `infuse run`. */
+	unsigned rdma_devices;
+	char rdma_device[64]; /* the first one's name */
+	int rdma;
 };
 
 /* Kernels name a feature by a bit: bits that Debian 12's headers don't know have a name here. */

@@ -21,6 +21,13 @@ refused "is not tcp:HOST:PORT" --listen tcp::80
 refused "can't listen on tcp:127.0.0.1:notaport" --listen tcp:127.0.0.1:notaport
 refused "is not an address" --listen udp:127.0.0.1:1
 refused "is not an address" --listen 127.0.0.1:1
+# Without a device one word, with one another.
+if [ -z "$(ls /sys/class/infiniband 2> /dev/null)" ]; then
+	refused "no RDMA device (see infuse check)" --listen rdma:127.0.0.1:0
+else
+	refused "--insecure" --listen rdma:0.0.0.0:0
+	refused "is not rdma:HOST:PORT" --listen rdma:127.0.0.1
+fi
 refused "can't listen on unix:/nowhere/sock" --listen unix:/nowhere/sock
 refused "is not unix:PATH" --listen "unix:$(printf '%0200d' 0)"
 refused "not a power of two" --slab 3M --listen tcp:127.0.0.1:0

@@ -33,6 +33,9 @@ Test(address, bad_ones_are_refused_with_the_reason)
 		{"tcp:localhost:http", -EINVAL, "port 'http'"},
 		{"tcp:no-such-host.invalid:7000", -EADDRNOTAVAIL, "no-such-host.invalid"},
 		{"tcp,x=1:localhost:7000", -EINVAL, "'tcp' takes no options"},
+		{"rdma:10.0.0.7", -EINVAL, "port is missing"},
+		{"rdma:10.0.0.7:0", -EINVAL, "port '0'"},
+		{"rdma,x=1:10.0.0.7:4771", -EINVAL, "'rdma' takes no options"},
 		{"unix:", -EINVAL, "path is missing"},
 		{"shm:", -EINVAL, "path is missing"},
 		{"delay,us=200:", -EINVAL, "''"},
@@ -121,6 +124,15 @@ Test(address, a_donor_that_is_not_there_is_named)
 	close(fd);
 	unlink(path);
 	rmdir(dir);
+}
+
+Test(address, without_an_rdma_device_that_is_said)
+{
+	/* Where there is one nobody answers on this port, or no way leads there. */
+	bool device = !access("/dev/infiniband/rdma_cm", F_OK);
+
+	expect_no_volume("rdma:127.0.0.1:1", -ENODEV,
+			 device ? "no RDMA device is on the way" : "no RDMA device (see infuse check)");
 }
 
 Test(address, odd_options_are_refused)

@@ -595,7 +595,7 @@ Test(contract, shm_child_sees_the_moment_of_the_fork)
 }
 Test(contract, sealed_child_sees_the_moment_of_the_fork)
 {
-	a_child_sees_the_moment_of_the_fork("seal:unix");
+	a_child_sees_the_moment_of_the_fork("seal:unix", 20);
 }
 Test(contract, tls_child_sees_the_moment_of_the_fork)
 {

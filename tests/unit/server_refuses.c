@@ -174,7 +174,8 @@ Test(server_refuses, messages_that_make_no_sense_and_goes_on)
 
 	cr_assert_eq(ask(fd, 0, 0, 0), WIRE_EOP);
 	cr_assert_eq(ask(fd, WIRE_RECLAIM, 0, 0), WIRE_EOP);
-	cr_assert_eq(ask(fd, 13, 3, 1000), WIRE_EOP);
+	cr_assert_eq(ask(fd, 14, 3, 1000), WIRE_EOP);
+	cr_assert_eq(ask(fd, WIRE_RKEYS, 1, 8), WIRE_ENOTRDMA);
 	cr_assert_eq(ask(fd, 65535, 3, WIRE_MAX_BODY), WIRE_EOP);
 
 	cr_assert_eq(ask(fd, WIRE_READ, 0, 0), WIRE_EPROTO);
