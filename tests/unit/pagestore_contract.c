@@ -600,7 +600,7 @@ Test(contract, sealed_child_sees_the_moment_of_the_fork)
 Test(contract, tls_child_sees_the_moment_of_the_fork)
 {
 	donors_with_key();
-	a_child_sees_the_moment_of_the_fork("tcp");
+	a_child_sees_the_moment_of_the_fork("tcp", 20);
 	donors_without_key();
 }
 Test(contract, rdma_child_sees_the_moment_of_the_fork)
