@@ -23,7 +23,7 @@
 
 struct test_donor {
 	pid_t pid;
-	char dir[64], tcp[64], path[96];
+	char dir[64], tcp[64], rdma[96], path[96];
 	char size[16], slab[16];
 };
 
@@ -47,6 +47,31 @@ static inline void donors_without_key(void)
 	test_key[0] = 0;
 }
 
+/* An address of an RDMA device of this machine, where there is one: tests over RDMA need it. */
+static inline const char *test_rdma(void)
+{
+	return getenv("INFUSE_TEST_RDMA");
+}
+
+/* argv gets what RDMA needs; arg holds the words. */
+static inline void donor_rdma_args(const struct test_donor *d, char **argv, char arg[3][128])
+{
+	const char *kind = getenv("INFUSE_TEST_RDMA_KEYS");
+
+	if (!test_rdma())
+		return;
+	while (*argv)
+		argv++;
+	if (d->rdma[0])
+		snprintf(arg[0], 128, "--listen=%s", d->rdma);
+	else
+		snprintf(arg[0], 128, "--listen=rdma:%s:0", test_rdma());
+	snprintf(arg[1], 128, "--rdma-keys=%s", kind ? kind : "auto");
+	strcpy(arg[2], "--insecure");
+	for (unsigned i = 0; i < 3; i++)
+		argv[i] = arg[i];
+}
+
 static inline pid_t donor_exec(char *exe, char **argv)
 {
 	pid_t pid = fork();
@@ -65,7 +90,7 @@ static inline pid_t donor_exec(char *exe, char **argv)
 static inline void donor_run(struct test_donor *d)
 {
 	char key_arg[128], exe[512], ready[96], listen_arg[128], ready_arg[128], size_arg[32], slab_arg[32];
-	char tcp_arg[96];
+	char tcp_arg[96], rdma_arg[3][128];
 	char *argv[] = {exe,
 			listen_arg,
 			tcp_arg,
@@ -76,6 +101,9 @@ static inline void donor_run(struct test_donor *d)
 			ready_arg,
 			size_arg,
 			slab_arg,
+			NULL,
+			NULL,
+			NULL,
 			NULL,
 			NULL};
 	uint64_t end = clock_ns() + 20 * NSEC_PER_SEC;
@@ -94,6 +122,7 @@ static inline void donor_run(struct test_donor *d)
 	snprintf(key_arg, sizeof key_arg, "--key=%s", test_key);
 	if (test_key[0])
 		argv[10] = key_arg;
+	donor_rdma_args(d, argv, rdma_arg);
 	unlink(ready);
 	d->tcp[0] = 0;
 	d->pid = donor_exec(exe, argv);
@@ -111,6 +140,9 @@ static inline void donor_run(struct test_donor *d)
 			if (!strncmp(line, "tcp:", 4))
 				snprintf(d->tcp, sizeof d->tcp, "%.*s", (int)strcspn(line, "\n"),
 					 line);
+			else if (!strncmp(line, "rdma:", 5))
+				snprintf(d->rdma, sizeof d->rdma, "%.*s",
+					 (int)strcspn(line, "\n"), line);
 		if (f)
 			fclose(f);
 		usleep(2000);
@@ -162,9 +194,11 @@ static inline const char *donor_address(const struct test_donor *d, const char *
 	const char *last = strrchr(way, ':') ? strrchr(way, ':') + 1 : way;
 
 	if (!strcmp(last, "tcp"))
-		snprintf(buf, 160, "%.*s%.63s", (int)(last - way), way, d->tcp);
+		snprintf(buf, 160, "%.*s%s", (int)(last - way), way, d->tcp);
+	else if (!strcmp(last, "rdma"))
+		snprintf(buf, 160, "%.*s%s", (int)(last - way), way, d->rdma);
 	else
-		snprintf(buf, 160, "%s:%s", way, d->path);
+		cr_assert_lt(snprintf(buf, 160, "%s:%s", way, d->path), 160);
 	return buf;
 }
 
