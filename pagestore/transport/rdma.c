@@ -102,6 +102,11 @@ static int rdma_submit(struct tp_conn *c, struct tp_op *op, uint64_t now_ns)
 		return -ENOTCONN;
 	if (r->inflight + r->done_count >= RDMA_MAX_OPS)
 		return -EAGAIN;
+	if (op->kind == TP_FENCE) {
+		r->inflight++;
+		rdma_finish(r, op, 0, 0); /* a newer writer ends the keys */
+		return 0;
+	}
 	if (tp_reads(op->kind) || tp_writes(op->kind))
 		return rdma_data_submit(r, op);
 	return rdma_control_send(r, op);

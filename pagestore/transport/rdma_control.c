@@ -164,6 +164,8 @@ static size_t answer_bytes(const struct rdma *r, uint32_t slot)
 		return sizeof(struct wire_stat);
 	case TP_GENERATION:
 		return op->count * sizeof(struct wire_generation);
+	case TP_WANTED:
+		return sizeof(struct wire_wanted) + op->count * sizeof(struct wire_slab);
 	default:
 		return 0;
 	}
@@ -177,7 +179,7 @@ static bool count_fits(const struct rdma *r, uint32_t slot, uint32_t count)
 	if (slot == RDMA_ASK)
 		return count == r->asked_count;
 	if (op->kind == TP_GRANT || op->kind == TP_CLONE || op->kind == TP_MAP ||
-	    op->kind == TP_GENERATION)
+	    op->kind == TP_GENERATION || op->kind == TP_WANTED)
 		return count == op->count;
 	return op->kind != TP_STAT || count == 0;
 }
@@ -201,14 +203,17 @@ static int check(const struct rdma *r, const struct wire_header *h, size_t n, ui
 
 static void take_answer(struct tp_op *op, const unsigned char *body)
 {
-	struct wire_slab slab;
+	bool slabs = op->kind == TP_GRANT || op->kind == TP_CLONE || op->kind == TP_WANTED;
+	uint32_t words = slabs ? op->count + (op->kind == TP_WANTED) : 0;
 
+	_Static_assert(sizeof(struct wire_wanted) == sizeof(struct wire_slab), "a word before them");
 	if (op->kind == TP_STAT)
 		memcpy(op->stat, body, sizeof *op->stat);
 	if (op->kind == TP_GENERATION)
 		memcpy(op->generation, body, op->count * sizeof *op->generation);
-	for (uint32_t i = 0; i < op->count && (op->kind == TP_GRANT || op->kind == TP_CLONE);
-	     i++) {
+	for (uint32_t i = 0; i < words; i++) {
+		struct wire_slab slab;
+
 		memcpy(&slab, body + i * sizeof slab, sizeof slab);
 		op->slabs[i] = le64toh(slab.slab);
 	}
