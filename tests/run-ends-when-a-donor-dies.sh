@@ -22,6 +22,7 @@ for how in shm unix tcp; do
 	tcp) address=$donor_tcp_tcp ;;
 	*) address=$how:$scratch/$how.sock ;;
 	esac
+	: > "$scratch/out" # the last one's words, before the next one has opened it
 	infuse run --local 8M --donor "$address" -- python3 "$scratch/job.py" > "$scratch/out" 2> "$scratch/err" &
 	pid=$!
 	started+=("$pid")
