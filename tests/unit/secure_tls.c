@@ -10,6 +10,7 @@
 #include "certificates.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -238,6 +239,36 @@ Test(secure_tls, noise_is_no_handshake)
 		tls_close(t);
 	}
 	tls_config_close(config);
+}
+
+/* Raw handlers of heaps have 128 KiB of stack, and connections are opened in them. */
+static void *shake_here(void *arg)
+{
+	struct tls_options c = {.key = &borrower}, s = {.server = true, .find = find};
+	struct pair p;
+
+	open_pair(&p, &c, &s, NULL);
+	*(bool *)arg = shake(&p, 4096);
+	close_pair(&p);
+	return NULL;
+}
+
+Test(secure_tls, needs_little_stack)
+{
+#ifndef INFUSE_SANITIZED
+	pthread_attr_t attr;
+	pthread_t thread;
+	bool good = false;
+
+	new_keys();
+	pthread_attr_init(&attr);
+	cr_assert_eq(pthread_attr_setstacksize(&attr, 64 << 10), 0);
+	cr_assert_eq(pthread_create(&thread, &attr, shake_here, &good), 0);
+	pthread_join(thread, NULL);
+	cr_assert(good);
+#else
+	(void)shake_here;
+#endif
 }
 
 /* --- records --- */
