@@ -89,6 +89,8 @@ static void add_plugin(struct args *a, const struct rswap_conf *c, uint64_t byte
 		add_number(a, "deadline", c->deadline_ns / NSEC_PER_USEC, "us");
 	if (c->registry[0])
 		add_pair(a, "registry", c->registry);
+	if (c->key[0])
+		add_pair(a, "key", c->key);
 	for (unsigned i = 0; i < c->donors; i++)
 		add_pair(a, "donor", c->donor[i]);
 }

@@ -25,3 +25,17 @@ find_nbdsh() {
 	done
 	return 1
 }
+
+# serve NAME: a donor on a TCP port that stays the same when it comes back; port[NAME], pid[NAME].
+declare -A port pid
+serve() {
+	local name=$1
+	rm -f "$scratch/$name.ready"
+	infuse-memory-server --name "$name" --listen "tcp:127.0.0.1:${port[$name]:-0}" --size 48M --slab 256K \
+		--lazy --no-registry --quiet --ready-file "$scratch/$name.ready" > "$scratch/$name.log" 2>&1 &
+	pid[$name]=$!
+	started+=($!)
+	until_true 20 test -s "$scratch/$name.ready"
+	port[$name]=$(sed -n 's/^tcp:127.0.0.1:\([0-9]*\).*/\1/p' "$scratch/$name.ready")
+}
+kill_donor() { kill -KILL "${pid[$1]}"; wait "${pid[$1]}" 2> /dev/null || true; }

@@ -9,19 +9,6 @@ requires jq
 fio --enghelp | grep -q '\<nbd\>' || skip "fio was built without its nbd engine"
 rounds=${INFUSE_ROUNDS:-100}
 
-# serve NAME: on a TCP port that stays the same when it comes back.
-declare -A port pid
-serve() {
-	local name=$1
-	rm -f "$scratch/$name.ready"
-	infuse-memory-server --name "$name" --listen "tcp:127.0.0.1:${port[$name]:-0}" --size 48M --slab 256K \
-		--lazy --no-registry --quiet --ready-file "$scratch/$name.ready" > "$scratch/$name.log" 2>&1 &
-	pid[$name]=$!
-	started+=($!)
-	until_true 20 test -s "$scratch/$name.ready"
-	port[$name]=$(sed -n 's/^tcp:127.0.0.1:\([0-9]*\).*/\1/p' "$scratch/$name.ready")
-}
-
 # rounds_of NAMES N SIZE PARAMETERS...
 rounds_of() {
 	local names i name donors=() n=$2 size=$3 begin
@@ -42,8 +29,7 @@ rounds_of() {
 		fio=$!
 		started+=("$fio")
 		read -rt "0.$((RANDOM % 3))$((RANDOM % 10))" <> <(:) || true
-		kill -KILL "${pid[$name]}"
-		wait "${pid[$name]}" 2> /dev/null || true
+		kill_donor "$name"
 		wait "$fio" || fail "round $i: fio: $(tail -n 4 "$scratch/fio.log")"
 		serve "$name"
 		# Whole again: nobody is to be killed who has the only copy.
@@ -51,7 +37,7 @@ rounds_of() {
 	done
 	echo "$* on ${#names[@]} donors: $n rounds in $((SECONDS - begin)) s"
 	kill "$(cat "$scratch/$nbd_volume.pid")"
-	for name in "${names[@]}"; do kill -KILL "${pid[$name]}"; wait "${pid[$name]}" 2> /dev/null || true; done
+	for name in "${names[@]}"; do kill_donor "$name"; done
 	port=()
 }
 
