@@ -17,9 +17,9 @@
 #define LOCK_NS   (60 * NSEC_PER_SEC)
 #define ARGS_MAX  (2 * RSWAP_CONF_DONORS + 16)
 
-static int make_folder(const char *path)
+static int make_folder(const char *path, mode_t mode)
 {
-	if (mkdir(path, 0700) && errno != EEXIST)
+	if (mkdir(path, mode) && errno != EEXIST)
 		return err_fail(-errno, "can't make %s: %s", path, strerror(errno));
 	return 0;
 }
@@ -79,7 +79,7 @@ int rswap_device_open(struct rswap_device *d, const char *run, const char *name)
 	snprintf(d->name, sizeof d->name, "%s", name);
 	if (snprintf(d->folder, sizeof d->folder, "%s/%s", run, name) >= (int)sizeof d->folder)
 		return err_fail(-ENAMETOOLONG, "%.80s... is too long", run);
-	r = make_folder(run);
+	r = make_folder(run, 0755); /* donors' sockets are in there, too */
 	if (!r)
 		r = take_lock(d, run);
 	if (r) {
@@ -156,7 +156,7 @@ static int detach(const struct rswap_device *d)
 int rswap_device_make(struct rswap_device *d, const struct rswap_conf *c, bool nbd, uint64_t bytes)
 {
 	char why[400];
-	int r = make_folder(d->folder);
+	int r = make_folder(d->folder, 0700);
 
 	d->nbd = nbd;
 	if (!r)
