@@ -5,6 +5,7 @@
  */
 #include "cli/attach_donors.h"
 #include "cli/donor.h"
+#include "cli/donor_key.h"
 #include "cli/rswap.h"
 #include "cli/verb.h"
 #include "common/clock.h"
@@ -22,7 +23,8 @@
 
 struct config {
 	struct opt_list donor;
-	const char *registry, *key_file;
+	const char *registry;
+	struct donor_keys keys;
 	uint64_t size, replicas, deadline_ns;
 };
 
@@ -40,8 +42,7 @@ static const struct opt table[] = {
 	{.name = "deadline", .type = OPT_DURATION, .offset = FIELD(deadline_ns), .arg = "TIME",
 	 .help = "a donor that does not answer for so long is given up [3s]",
 	 .min = 10000000, .max = 600 * NSEC_PER_SEC},
-	{.name = "key", .type = OPT_STRING, .offset = FIELD(key_file), .arg = "FILE",
-	 .help = "the cluster's or the borrowers' key [$" KEY_FILE_VARIABLE "]"},
+	DONOR_KEY_OPTIONS(struct config, keys),
 };
 
 static const struct opt_command command = {
@@ -99,7 +100,7 @@ static int add_donors(struct attach *a, const struct config *c)
 static int find_key(const struct config *c, const struct attach *a, uint8_t key[KDF_KEY_BYTES],
 		    bool *ret)
 {
-	const char *path = c->key_file ? c->key_file : getenv(KEY_FILE_VARIABLE);
+	const char *path = c->keys.key ? c->keys.key : getenv(KEY_FILE_VARIABLE);
 	struct key_set *set;
 	int r;
 
@@ -211,7 +212,10 @@ static int attach(struct rswap_socket *s, struct attach *a, const struct config 
 	int r = add_donors(a, c);
 
 	if (!r)
+		r = donor_secure(&c->keys, KEY_BORROWER);
+	if (!r)
 		r = find_key(c, a, key, &has_key);
+	a->tls = donor_tls();
 	if (!r)
 		r = attach_grant(a, c->size);
 	if (!r)

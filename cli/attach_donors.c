@@ -95,6 +95,7 @@ static int connect_donor(struct attach *a, struct attach_donor *d)
 	int r;
 
 	memcpy(d->hello.borrower, a->borrower, sizeof a->borrower);
+	d->hello.tls = a->tls;
 	snprintf(d->hello.name, sizeof d->hello.name, "%s", a->name);
 	r = d->conn->t->open(d->conn, &d->hello, a->deadline_ns);
 	if (r)

@@ -31,6 +31,7 @@ struct attach {
 	const char *name; /* the device */
 	unsigned char borrower[16];
 	uint64_t deadline_ns;
+	struct tls_config *tls; /* NULL: plainly */
 	unsigned donors, replicas;
 	struct attach_donor donor[RSWAP_MAX_DONORS];
 	uint32_t slab_pages;

@@ -401,7 +401,7 @@ static void resync_work(struct work_struct *work)
 void rswap_resync_kick(struct rswap_device *dev)
 {
 	if (!READ_ONCE(dev->stopping) && dev->started)
-		mod_delayed_work(rswap_sync_wq, &dev->resync_work, 1);
+		mod_delayed_work(rswap_sync_wq, &dev->resync_work, 0);
 }
 
 int rswap_resync_open(struct rswap_device *dev)
