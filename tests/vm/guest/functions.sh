@@ -78,7 +78,7 @@ add_rxe() {
 # in_cgroup LIMIT COMMAND...: with so much memory, and swap for the rest. One at a time.
 in_cgroup() {
 	local limit=$1 rc=0 group=/sys/fs/cgroup/test.$$; shift
-	mountpoint -q /sys/fs/cgroup || mount -t cgroup2 cgroup /sys/fs/cgroup
+	grep -q " /sys/fs/cgroup " /proc/mounts || mount -t cgroup2 cgroup /sys/fs/cgroup
 	echo +memory > /sys/fs/cgroup/cgroup.subtree_control
 	mkdir -p "$group"
 	echo "$limit" > "$group/memory.max"
