@@ -796,7 +796,10 @@ void core_forgive(struct core *c, uint64_t ns)
 	}
 }
 
-/* The donors that a batch waits for. */
+/*
+ * The donors that a batch has waited for too long. Where others can do it, one that was asked a
+ * moment ago (because another one failed) is not to blame.
+ */
 static uint64_t waits_for(const struct core *c, unsigned slot)
 {
 	uint64_t mask = 0;
@@ -804,7 +807,8 @@ static uint64_t waits_for(const struct core *c, unsigned slot)
 	for (unsigned i = 0; i < c->slot[slot].msgs; i++) {
 		const struct core_msg *m = &c->msg[slot_base(c, slot) + i];
 
-		if (m->state != MSG_FREE)
+		if (m->state != MSG_FREE &&
+		    (!c->redundant || c->now_ns - m->since_ns >= c->suspect_ns))
 			mask |= 1ull << m->donor;
 	}
 	return mask;

@@ -183,11 +183,14 @@ uint64_t ps_maintain(struct ps_volume *v, uint64_t now_ns)
 	lock_take(&v->lock);
 	reconnect_collect(v);
 	sweep(v);
+	/* Control operations take their time: what begins after them begins now. */
+	now_ns = clock_ns();
 	while ((n = ps_poll(volume_maintainer(v), now_ns, done, CHUNKS)))
 		for (unsigned i = 0; i < n; i++)
 			rebuild_done(v, done[i], now_ns);
 	if (!v->maintain->job.used)
 		rebuild_choose(v, now_ns);
+	now_ns = clock_ns();
 	next = rebuild_step(v, now_ns);
 	free_buried(v);
 	lock_give(&v->lock);

@@ -145,14 +145,27 @@ void ps_snapshot_drop(struct ps_volume *v, bool taken)
 	lock_give(&v->lock);
 }
 
+/* One that nobody uses any more, or not yet: a descriptor left open would keep the parent's session. */
+static void forget_conn(struct tp_conn **at, bool inherited)
+{
+	if (*at)
+		(*at)->t->forget(*at, inherited);
+	tp_free(*at);
+	*at = NULL;
+}
+
 static void forget_all(struct ps_volume *v, bool inherited)
 {
 	for (unsigned d = 0; d < v->donors; d++) {
 		for (unsigned i = 0; i <= v->ports; i++) {
 			v->port[i].conn[d]->t->forget(v->port[i].conn[d], inherited);
-			v->port[i].offer[d] = v->port[i].retired[d] = NULL;
+			forget_conn(&v->port[i].offer[d], inherited);
+			forget_conn(&v->port[i].retired[d], inherited);
+			/* Maybe it used the slabs that an older one had mapped. */
+			tp_share(v->port[i].conn[d], v->donor[d].control);
 		}
-		memset(v->donor[d].old, 0, sizeof v->donor[d].old);
+		for (unsigned i = 0; i < sizeof v->donor[d].old / sizeof *v->donor[d].old; i++)
+			forget_conn(&v->donor[d].old[i], inherited);
 		v->donor[d].control->t->forget(v->donor[d].control, inherited);
 		v->donor[d].spare->t->forget(v->donor[d].spare, inherited);
 	}

@@ -24,14 +24,29 @@ unsigned borrower_spare(const struct borrower *b)
 bool borrower_excused(const struct borrower *b, int donor)
 {
 	/* Without maintenance what is lost stays lost: the second one at once may be too many. */
-	unsigned hurt = 0, spare = borrower_spare(b) > 0;
+	unsigned spare = b->load.maintained ? borrower_spare(b) : borrower_spare(b) > 0;
 
-	/* A donor that nothing happened to has no reason to fail. */
-	if (!spare && donor >= 0)
+	/* A donor that nothing happened to has no reason to fail. (What is lost may be moved to one.) */
+	if (!spare && donor >= 0 && !b->load.maintained)
 		return sim_donor_hurt((unsigned)donor) != SIM_HURT_NOT;
-	for (unsigned i = 0; i < sim_donors(); i++)
-		hurt += sim_donor_hurt(i) != SIM_HURT_NOT;
-	return hurt > (donor >= 0 ? spare : 0);
+	return sim_donors_hurt_most() > (donor >= 0 ? spare : 0) || (donor < 0 && b->crowded);
+}
+
+bool sim_borrowers_whole(void)
+{
+	for (unsigned i = 0; i < borrowers; i++) {
+		struct ps_health h;
+
+		if (!borrower[i].open)
+			continue;
+		/* (Its lock may be taken: then it is busy repairing.) */
+		if (borrower[i].volume->lock)
+			return false;
+		ps_health(borrower[i].volume, &h);
+		if (h.degraded || h.filling || h.lost || map_gone(&borrower[i].volume->map))
+			return false;
+	}
+	return true;
 }
 
 /* --- what is done besides reading and writing --- */
@@ -122,7 +137,7 @@ static void other_things(struct borrower *b)
 	struct ps_space s;
 	uint64_t slab, n;
 
-	switch (sim_below(4)) {
+	switch (sim_below(b->load.maintained ? 6 : 4)) {
 	case 0:
 		discard(b);
 		break;
@@ -132,6 +147,18 @@ static void other_things(struct borrower *b)
 	case 2:
 		n = some_slabs(b, &slab);
 		reserve_slabs(b, slab, n);
+		break;
+	case 3:
+		slab = sim_below(slabs(b));
+		n = sim_below(sim_donors());
+		sim_say("%u: move of slab %llu from donor %llu: %d", b->number,
+			(unsigned long long)slab, (unsigned long long)n,
+			ps_move(b->volume, slab, (int)n, -1));
+		break;
+	case 4:
+		n = sim_below(sim_donors());
+		b->crowded |= sim_chance(500000);
+		ps_evacuate(b->volume, (int)n, b->crowded && sim_chance(500000));
 		break;
 	default:
 		if (ps_space(b->volume, &s) && !borrower_excused(b, -1))
@@ -179,6 +206,38 @@ static void work_on_all_ports(struct borrower *b)
 		sim_task_start("port", work, &b->task[i]);
 	work(&b->task[0]);
 	while (b->working)
+		sim_task_sleep(sim_now() + 10 * SIM_MSEC);
+}
+
+/* --- maintenance --- */
+
+static void maintain(void *arg)
+{
+	struct borrower *b = arg;
+
+	while (!b->stop) {
+		uint64_t ns = ps_maintain(b->volume, sim_now());
+
+		if (ns)
+			ps_maintain_wait(b->volume, ns < 100 * SIM_MSEC ? ns : 100 * SIM_MSEC);
+		else
+			sim_task_yield();
+	}
+	b->maintaining = false;
+}
+
+static void maintenance_start(struct borrower *b)
+{
+	b->stop = false;
+	b->maintaining = b->load.maintained;
+	if (b->maintaining)
+		sim_task_start("maintenance", maintain, b);
+}
+
+static void maintenance_stop(struct borrower *b)
+{
+	b->stop = true;
+	while (b->maintaining)
 		sim_task_sleep(sim_now() + 10 * SIM_MSEC);
 }
 
@@ -253,10 +312,13 @@ static bool take_snapshot(struct borrower *b)
 	b->load.rounds = 1 + b->load.rounds / 4;
 	work_on_all_ports(b);
 	/* (What seals pages is not to be copied from outside.) */
-	if (!b->load.seal && sim_chance(500000))
+	if (!b->load.seal && sim_chance(500000)) {
+		maintenance_stop(b);
 		usable = adopt(b, &past);
-	else
+		maintenance_start(b);
+	} else {
 		ps_snapshot_drop(b->volume, false);
+	}
 	forget(&past);
 	return usable;
 }
@@ -315,7 +377,11 @@ static void borrow(void *arg)
 	} else {
 		b->slab_pages = ps_slab_pages(b->volume);
 		b->load.pages -= b->load.pages % b->slab_pages;
+		b->open = true;
+		maintenance_start(b);
 		use_volume(b);
+		maintenance_stop(b);
+		b->open = false;
 	}
 	if (!--living)
 		sim_faults_stop();
@@ -355,6 +421,7 @@ void sim_borrowers_open(unsigned n, const struct sim_load *l)
 		b->load = l[i];
 		b->number = i;
 		b->count = (struct sim_result){0};
+		b->open = b->crowded = false;
 		get_ready(b);
 		sim_task_start("borrower", borrow, b);
 	}

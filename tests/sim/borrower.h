@@ -41,6 +41,9 @@ struct borrower {
 	struct ps_volume *volume;
 	struct port_task task[PORTS];
 	unsigned working;    /* tasks that are at work */
+	bool maintaining, stop; /* the maintenance's task runs; is to end */
+	bool crowded;        /* a donor was to be emptied: there may be no room elsewhere */
+	bool open;
 	bool *reserved;      /* by slab */
 	unsigned slab_pages;
 	struct sim_result count;

@@ -34,11 +34,12 @@ struct sim_donor {
 	bool frozen, silent;
 	uint64_t slow; /* times the usual service time */
 	enum sim_hurt hurt;
+	bool spoilt; /* bits of what it holds have turned over */
 };
 
 static struct sim_donor donor[SIM_MAX_DONORS];
 static struct sim_donor_options opt;
-static unsigned donors;
+static unsigned donors, hurt_most;
 static struct srv_out *spare[64];
 static unsigned spares;
 
@@ -100,10 +101,33 @@ const char *sim_donors_hurt_text(void)
 	return n ? text : "no donor was hurt";
 }
 
+unsigned sim_donors_hurt_most(void)
+{
+	return hurt_most;
+}
+
 void sim_donor_hurts(struct sim_donor *d, enum sim_hurt how)
 {
+	unsigned n = 0;
+
 	if (how > d->hurt)
 		d->hurt = how;
+	for (unsigned i = 0; i < donors; i++)
+		n += donor[i].hurt != SIM_HURT_NOT;
+	if (n > hurt_most)
+		hurt_most = n;
+}
+
+void sim_donors_heal(void)
+{
+	for (unsigned i = 0; i < donors; i++) {
+		struct sim_donor *d = &donor[i];
+
+		if (!d->hurt || d->spoilt || !d->lender)
+			continue;
+		d->hurt = SIM_HURT_NOT;
+		sim_say("donor %u is as good as new", i);
+	}
 }
 
 static void reap(void *arg, uint64_t boot)
@@ -134,7 +158,7 @@ void sim_donor_start(struct sim_donor *d)
 		sim_fail("donor %u does not start: %s", d->index, err_text());
 	srv_lender_set_grace(d->lender, GRACE_NS);
 	d->boots++;
-	d->silent = d->frozen = false;
+	d->silent = d->frozen = d->spoilt = false;
 	sim_say("donor %u starts (%u)", d->index, d->boots);
 	sim_at(sim_now() + REAP_NS, reap, d, d->boots);
 }
@@ -143,6 +167,7 @@ void sim_donors_open(unsigned n, const struct sim_donor_options *o)
 {
 	opt = *o;
 	donors = n;
+	hurt_most = 0;
 	memset(donor, 0, sizeof donor);
 	for (unsigned i = 0; i < n; i++) {
 		donor[i].index = i;
@@ -209,6 +234,7 @@ void sim_donor_flip(struct sim_donor *d)
 		if (!atomic_load(&s->owner) || !s->buf || !s->buf->mem)
 			continue;
 		s->buf->mem[at] ^= (uint8_t)(1u << bit);
+		d->spoilt = true;
 		sim_donor_hurts(d, SIM_HURT_MEMORY);
 		sim_say("donor %u: bit %u of byte %llu of slab %u turns over", d->index, bit,
 			(unsigned long long)at, (first + k) % total);

@@ -4,8 +4,10 @@
 
 static enum sim_faults kind;
 static uint64_t every, count;
-static unsigned most;
-static bool going;
+static unsigned most, under_way;
+static bool going, heals;
+
+#define HEAL_NS (200 * SIM_MSEC)
 
 uint64_t sim_faults_count(void)
 {
@@ -17,6 +19,7 @@ static void restart(void *arg, uint64_t n)
 	struct sim_donor *d = arg;
 
 	(void)n;
+	under_way--;
 	if (!sim_donor_up(d))
 		sim_donor_start(d);
 }
@@ -24,18 +27,21 @@ static void restart(void *arg, uint64_t n)
 static void thaw(void *arg, uint64_t n)
 {
 	(void)n;
+	under_way--;
 	sim_donor_freeze(arg, false);
 }
 
 static void quick(void *arg, uint64_t n)
 {
 	(void)n;
+	under_way--;
 	sim_donor_slow(arg, 1);
 }
 
 static void join(void *arg, uint64_t n)
 {
 	(void)n;
+	under_way--;
 	sim_net_cut(arg, false);
 	sim_say("donor %u can be reached again", sim_donor_index(arg));
 }
@@ -45,8 +51,10 @@ static void crash(struct sim_donor *d)
 	if (!sim_donor_up(d))
 		return;
 	sim_donor_crash(d, sim_chance(300000));
-	if (sim_chance(800000))
+	if (heals || sim_chance(800000)) {
+		under_way++;
 		sim_at(sim_now() + sim_between(SIM_MSEC, 20 * SIM_SEC), restart, d, 0);
+	}
 }
 
 static void rough(struct sim_donor *d, uint64_t which)
@@ -55,6 +63,7 @@ static void rough(struct sim_donor *d, uint64_t which)
 	struct sim_conn *c;
 
 	sim_donor_hurts(d, SIM_HURT_CONN);
+	under_way += which > 0;
 	switch (which) {
 	case 0:
 		c = sim_net_pick(d);
@@ -107,15 +116,30 @@ static void next(void *arg, uint64_t n)
 		sim_donor_flip(d);
 }
 
-void sim_faults_open(enum sim_faults what, uint64_t every_ns, unsigned at_most)
+static void heal(void *arg, uint64_t n)
+{
+	(void)arg;
+	(void)n;
+	if (!going)
+		return;
+	if (!under_way && sim_net_sound() && sim_borrowers_whole())
+		sim_donors_heal();
+	sim_at(sim_now() + HEAL_NS, heal, NULL, 0);
+}
+
+void sim_faults_open(enum sim_faults what, uint64_t every_ns, unsigned at_most, bool do_heal)
 {
 	most = at_most;
+	heals = do_heal;
+	under_way = 0;
 	kind = what;
 	every = every_ns;
 	count = 0;
 	going = what != SIM_CALM;
 	if (going)
 		sim_at(sim_now() + sim_below(2 * every), next, NULL, 0);
+	if (going && heals)
+		sim_at(sim_now() + HEAL_NS, heal, NULL, 0);
 }
 
 void sim_faults_stop(void)

@@ -452,6 +452,14 @@ void sim_net_drop(struct sim_donor *d, bool silent)
 	}
 }
 
+bool sim_net_sound(void)
+{
+	for (struct sim_conn *c = all; c; c = c->next)
+		if (c->client_open && (c->state != 1 || !c->donor_open || c->reset_at_donor))
+			return false;
+	return true;
+}
+
 struct sim_conn *sim_net_pick(struct sim_donor *d)
 {
 	unsigned n = 0;

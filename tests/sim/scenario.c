@@ -9,6 +9,7 @@ struct scenario {
 	unsigned donors, borrowers;
 	enum sim_faults faults;
 	unsigned most_hurt;
+	bool heals;
 	struct sim_donor_options donor;
 	struct sim_load load[SIM_MAX_BORROWERS];
 };
@@ -70,6 +71,7 @@ static void choose_load(struct sim_load *l, const struct scenario *s)
 	l->suspect_ns = sim_between(200, 900) * SIM_MSEC;
 	l->snapshots = sim_chance(200000);
 	l->seal = sim_chance(200000);
+	l->maintained = sim_chance(700000);
 }
 
 static void choose(struct scenario *s)
@@ -83,6 +85,7 @@ static void choose(struct scenario *s)
 	s->donor.slab_pages = 1u << sim_between(2, 4);
 	s->donor.service_ns = 10 * SIM_USEC;
 	s->most_hurt = s->donors;
+	s->heals = true;
 	for (unsigned i = 0; i < s->borrowers; i++) {
 		struct sim_load *l = &s->load[i];
 		unsigned members;
@@ -90,6 +93,7 @@ static void choose(struct scenario *s)
 		choose_load(l, s);
 		members = l->code_data ? l->code_data + l->code_parity : l->replicas;
 		slabs += l->pages / s->donor.slab_pages * members * (l->snapshots ? 2 : 1);
+		s->heals &= l->maintained && spare(l);
 		if (spare(l) && spare(l) < s->most_hurt)
 			s->most_hurt = spare(l);
 	}
@@ -111,18 +115,19 @@ void sim_play(uint64_t seed, bool verbose, struct sim_result *ret)
 		(unsigned long long)seed, s.donors, s.donor.slabs, s.donor.slab_pages,
 		(int)s.faults, s.most_hurt);
 	for (unsigned i = 0; i < s.borrowers; i++)
-		sim_say("%u: %llu pages, %u replicas, code %u+%u, %u ports of %u%s%s", i,
+		sim_say("%u: %llu pages, %u replicas, code %u+%u, %u ports of %u%s%s%s", i,
 			(unsigned long long)s.load[i].pages, s.load[i].replicas,
 			s.load[i].code_data, s.load[i].code_parity, s.load[i].ports,
 			s.load[i].depth, s.load[i].seal ? ", sealed" : "",
-			s.load[i].snapshots ? ", snapshots" : "");
+			s.load[i].snapshots ? ", snapshots" : "",
+			s.load[i].maintained ? ", maintained" : "");
 
 	sim_tasks_open();
 	sim_kernel_open();
 	sim_net_open();
 	sim_donors_open(s.donors, &s.donor);
 	sim_faults_open(s.faults, sim_between(5 * SIM_MSEC, 200 * SIM_MSEC) << sim_below(5),
-			s.most_hurt);
+			s.most_hurt, s.heals);
 	sim_borrowers_open(s.borrowers, s.load);
 	sim_run(LINGER_NS);
 	sim_donors_check_empty();

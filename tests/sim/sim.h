@@ -108,6 +108,8 @@ void sim_conn_reset(struct sim_conn *c);
 void sim_conn_wait(struct sim_conn *c, struct sim_task *t);
 /* What is under way to and from a donor waits until it is let through again. */
 void sim_net_cut(struct sim_donor *d, bool cut);
+/* No connection that the client has is dead without its knowing. */
+bool sim_net_sound(void);
 /* One of the donor's connections, or NULL. */
 struct sim_conn *sim_net_pick(struct sim_donor *d);
 /* All of a donor's connections are reset; silent: nobody is told (the machine is gone). */
@@ -139,6 +141,10 @@ uint64_t sim_donor_pace(const struct sim_donor *d);
 bool sim_donor_up(const struct sim_donor *d);
 bool sim_donor_silent(const struct sim_donor *d); /* neither answers nor refuses */
 enum sim_hurt sim_donor_hurt(unsigned i);
+/* How many were hurt at once at most. */
+unsigned sim_donors_hurt_most(void);
+/* Those whose memory is as it was left, and whose faults are over, are as good as new: all is rebuilt. */
+void sim_donors_heal(void);
 /* Which are, in words. */
 const char *sim_donors_hurt_text(void);
 void sim_donor_hurts(struct sim_donor *d, enum sim_hurt how);
@@ -183,8 +189,8 @@ enum sim_faults {
 	SIM_DEADLY, /* and crash, restart empty, bits turn over */
 };
 
-/* most: so many donors are ever hurt. */
-void sim_faults_open(enum sim_faults kind, uint64_t every_ns, unsigned most);
+/* most: so many donors are hurt at once. heal: once all is rebuilt they don't count any more. */
+void sim_faults_open(enum sim_faults kind, uint64_t every_ns, unsigned most, bool heal);
 void sim_faults_stop(void);
 uint64_t sim_faults_count(void);
 
@@ -197,7 +203,7 @@ struct sim_load {
 	unsigned ports, depth, rounds;
 	unsigned replicas, code_data, code_parity; /* a code: replicas is not looked at */
 	uint64_t deadline_ns, suspect_ns;
-	bool snapshots, seal;
+	bool snapshots, seal, maintained;
 };
 
 struct sim_result {
@@ -206,6 +212,8 @@ struct sim_result {
 
 void sim_borrowers_open(unsigned n, const struct sim_load *l);
 void sim_borrowers_close(void);
+/* Every volume has all its members, and knows no donor that is gone. */
+bool sim_borrowers_whole(void);
 void sim_borrowers_count(struct sim_result *ret);
 
 /* --- scenario.c: from a seed to all of the above --- */
