@@ -29,7 +29,10 @@ bool borrower_excused(const struct borrower *b, int donor)
 	/* A donor that nothing happened to has no reason to fail. (What is lost may be moved to one.) */
 	if (!spare && donor >= 0 && !b->load.maintained)
 		return sim_donor_hurt((unsigned)donor) != SIM_HURT_NOT;
-	return sim_donors_hurt_most() > (donor >= 0 ? spare : 0) || (donor < 0 && b->crowded);
+	/* With donors that take nothing new a set may have fewer members than it should. */
+	if (b->crowded)
+		return donor < 0 || sim_donors_hurt_most();
+	return sim_donors_hurt_most() > (donor >= 0 ? spare : 0);
 }
 
 bool sim_borrowers_whole(void)
@@ -156,9 +159,12 @@ static void other_things(struct borrower *b)
 			ps_move(b->volume, slab, (int)n, -1));
 		break;
 	case 4:
+		if (!b->load.evacuates)
+			break;
 		n = sim_below(sim_donors());
-		b->crowded |= sim_chance(500000);
-		ps_evacuate(b->volume, (int)n, b->crowded && sim_chance(500000));
+		b->crowded = true;
+		sim_say("%u: evacuation of donor %llu", b->number, (unsigned long long)n);
+		ps_evacuate(b->volume, (int)n, sim_chance(500000));
 		break;
 	default:
 		if (ps_space(b->volume, &s) && !borrower_excused(b, -1))

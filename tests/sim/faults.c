@@ -4,10 +4,11 @@
 
 static enum sim_faults kind;
 static uint64_t every, count;
-static unsigned most, under_way;
+static unsigned most, under_way, calm;
 static bool going, heals;
 
 #define HEAL_NS (200 * SIM_MSEC)
+#define HEALED  5u /* looks */
 
 uint64_t sim_faults_count(void)
 {
@@ -122,7 +123,9 @@ static void heal(void *arg, uint64_t n)
 	(void)n;
 	if (!going)
 		return;
-	if (!under_way && sim_net_sound() && sim_borrowers_whole())
+	/* For a while: what has just come back may still leave some sets. */
+	calm = !under_way && sim_net_sound() && sim_borrowers_whole() ? calm + 1 : 0;
+	if (calm >= HEALED)
 		sim_donors_heal();
 	sim_at(sim_now() + HEAL_NS, heal, NULL, 0);
 }
@@ -131,7 +134,7 @@ void sim_faults_open(enum sim_faults what, uint64_t every_ns, unsigned at_most, 
 {
 	most = at_most;
 	heals = do_heal;
-	under_way = 0;
+	under_way = calm = 0;
 	kind = what;
 	every = every_ns;
 	count = 0;

@@ -72,6 +72,7 @@ static void choose_load(struct sim_load *l, const struct scenario *s)
 	l->snapshots = sim_chance(200000);
 	l->seal = sim_chance(200000);
 	l->maintained = sim_chance(700000);
+	l->evacuates = sim_chance(300000);
 }
 
 static void choose(struct scenario *s)
