@@ -165,3 +165,28 @@ int stream_hello(struct stream *s, struct tp_hello *h, uint64_t until_ns)
 fail:
 	return err_fail(r, "donor '%s' did not answer the hello: %s", donor, strerrordesc_np(-r));
 }
+
+int stream_token(struct stream *s, unsigned char token[WIRE_TOKEN_BYTES], uint64_t until_ns)
+{
+	struct wire_header m = {.op = htole16(WIRE_TOKEN), .tag = htole64(2)}, answer;
+	struct wire_token t;
+	int r = all(s, true, &m, sizeof m, until_ns);
+
+	if (!r)
+		r = all(s, false, &answer, sizeof answer, until_ns);
+	if (!r && (answer.op != m.op || answer.tag != m.tag))
+		r = -EPROTO;
+	if (!r && answer.status)
+		return err_fail(tp_wire_errno(le32toh(answer.status)),
+				"donor '%s' gives no token: %s", s->base.addr.text,
+				tp_wire_text(le32toh(answer.status)));
+	if (!r && le32toh(answer.bytes) != sizeof t)
+		r = -EPROTO;
+	if (!r)
+		r = all(s, false, &t, sizeof t, until_ns);
+	if (r)
+		return err_fail(r, "donor '%s' gives no token: %s", s->base.addr.text,
+				strerrordesc_np(-r));
+	memcpy(token, t.token, sizeof t.token);
+	return 0;
+}

@@ -6,6 +6,7 @@
  * allocate with malloc() and block in system calls: this is no place for a fault handler.
  */
 #include "pagestore/transport/rdma.h"
+#include "pagestore/transport/token.h"
 #include "pagestore/transport/stream.h"
 #include "common/clock.h"
 #include "common/error.h"
@@ -364,9 +365,12 @@ int rdma_open(struct tp_conn *c, struct tp_hello *h, uint64_t timeout_ns)
 {
 	struct rdma *r = rdma_of(c);
 	uint64_t until = clock_ns() + timeout_ns;
+	struct stream *giver = NULL;
 	uint32_t reads = 1;
 	int err = open_channel(r);
 
+	if (!err && h->tls)
+		err = token_take(&c->addr, h, until, &giver);
 	if (!err)
 		err = find_way(r, until);
 	if (!err)
@@ -375,6 +379,7 @@ int rdma_open(struct tp_conn *c, struct tp_hello *h, uint64_t timeout_ns)
 		err = connect_pair(r, h, reads, until);
 	if (!err)
 		err = say_hello(r, h, until);
+	token_end(giver);
 	if (err) {
 		c->t->close(c);
 		return err;

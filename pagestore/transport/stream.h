@@ -98,7 +98,9 @@ void stream_encode(struct stream *s, struct tp_op *op, uint16_t slot);
 bool stream_too_long(const struct tp_op *op);
 uint16_t stream_wire_op(enum tp_kind kind);
 
-/* hello.c: [text] from now on by TLS, as h->tls says. */
+/* hello.c: [text] asks for a one-time token. Nothing else may be under way. */
+int stream_token(struct stream *s, unsigned char token[WIRE_TOKEN_BYTES], uint64_t until_ns);
+/* [text] From now on by TLS, as h->tls says. */
 int stream_secure(struct stream *s, const struct tp_hello *h, uint64_t until_ns);
 /* [text] Says hello and fills h->welcome. */
 int stream_hello(struct stream *s, struct tp_hello *h, uint64_t until_ns);

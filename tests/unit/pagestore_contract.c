@@ -236,6 +236,14 @@ Test(contract, rdma_reads_what_was_written_to_three_donors)
 {
 	reads_what_was_written(rdma(), 3, 200);
 }
+Test(contract, rdma_with_keys_reads_what_was_written)
+{
+	const char *way = rdma();
+
+	donors_with_key();
+	reads_what_was_written(way, 2, 200);
+	donors_without_key();
+}
 Test(contract, rdma_answers_reordered_are_right_all_the_same)
 {
 	reads_what_was_written(rdma() ? "reorder,depth=4,seed=5:rdma" : NULL, 2, 150);

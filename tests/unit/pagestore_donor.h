@@ -158,6 +158,14 @@ static inline void donor_start(struct test_donor *d, const char *size, const cha
 	strcpy(d->dir, "/tmp/infuse-test.XXXXXX");
 	cr_assert(mkdtemp(d->dir));
 	snprintf(d->path, sizeof d->path, "%s/sock", d->dir);
+	if (test_key[0] && test_rdma()) {
+		static unsigned next;
+		unsigned port = 20000 + (unsigned)getpid() % 1000 * 40 + next++ % 40;
+
+		/* Tokens are given by TCP at the address of the RDMA one. */
+		snprintf(d->tcp, sizeof d->tcp, "tcp:%s:%u", test_rdma(), port);
+		snprintf(d->rdma, sizeof d->rdma, "rdma:%s:%u", test_rdma(), port);
+	}
 	donor_run(d);
 }
 
