@@ -13,7 +13,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#define LOOK_NS NSEC_PER_SEC /* between two looks at this machine's memory */
+/* Between two looks at this machine's memory; a program may take gigabytes in a second. */
+#define LOOK_NS      NSEC_PER_SEC
+#define LOOK_SOON_NS (50 * NSEC_PER_MSEC)
 
 #ifdef SRV_WITH_SYSTEMD
 #include <systemd/sd-daemon.h>
@@ -158,24 +160,36 @@ static void tell_memory(struct srv_control *c, uint64_t now_ns)
 	c->wanted = wanted;
 }
 
-/* Looks at this machine's memory once a second. Returns when to do it again. */
+static bool is_short(const struct srv_control *c, const struct srv_pressure *now)
+{
+	const struct srv_reclaim_policy *p = &c->reclaim;
+
+	return now->available_bytes < p->target_bytes + 4 * (p->target_bytes - p->below_bytes);
+}
+
+/* Looks at this machine's memory, more often where it is short. Returns when to do it again. */
 static uint64_t look_at_memory(struct srv_control *c, uint64_t now_ns, bool changed)
 {
 	struct srv_arena *arena = srv_lender_arena(c->lender);
 	struct srv_arena_state a;
-	struct srv_pressure now;
+	struct srv_pressure now = {.available_bytes = UINT64_MAX};
+	int64_t slabs;
 
 	if (now_ns < c->tick_ns && !changed)
 		return c->tick_ns;
 	if (!c->config.no_reclaim && !c->config.hugepages) {
 		srv_pressure_read(&c->pressure, &now);
 		srv_arena_state(arena, &a);
-		srv_reclaim_change(c->lender,
-				   srv_reclaim_decide(&c->reclaim, &now, &a,
-						      srv_arena_slab_bytes(arena), now_ns));
+		slabs = srv_reclaim_decide(&c->reclaim, &now, &a, srv_arena_slab_bytes(arena),
+					   now_ns);
+		srv_reclaim_change(c->lender, slabs);
+		changed |= slabs != 0;
 	}
-	tell_memory(c, now_ns);
-	c->tick_ns = now_ns + LOOK_NS;
+	c->tick_ns = now_ns + (is_short(c, &now) ? LOOK_SOON_NS : LOOK_NS);
+	if (changed || now_ns >= c->tell_ns) {
+		tell_memory(c, now_ns);
+		c->tell_ns = now_ns + LOOK_NS;
+	}
 	return c->tick_ns;
 }
 

@@ -26,6 +26,7 @@ struct srv_control {
 	struct srv_pressure_source pressure;
 	struct srv_reclaim_policy reclaim;
 	uint64_t tick_ns;    /* when to look at the memory next */
+	uint64_t tell_ns;    /* when to choose slabs, and to tell people */
 	uint32_t wanted;     /* slabs, at the last look */
 	uint32_t away;       /* the same */
 
