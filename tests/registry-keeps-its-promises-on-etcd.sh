@@ -14,6 +14,7 @@ export INFUSE_TEST_REGISTRY="etcd:http://127.0.0.1:$dead,127.0.0.1:${etcd_port[0
 test-registry -j1 --filter 'registry/*' > "$scratch/tests.log" 2>&1 || fail "the tests over etcd"
 grep -q 'Failing: 0' "$scratch/tests.log" || fail "the tests over etcd"
 ! grep -q 'Tested: 0' "$scratch/tests.log" || fail "no test ran"
+test-volumes -j1 > "$scratch/tests.log" 2>&1 || fail "volumes over etcd"
 
 # A cluster that is gone: a clear line, in bounded time.
 kill -KILL "${etcd_pid[0]}"
