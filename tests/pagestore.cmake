@@ -11,7 +11,7 @@ infuse_unit_test(pagestore-address unit/pagestore_address.c "quick;asan;tsan" 60
 infuse_unit_test(pagestore-token unit/pagestore_token.c "quick;asan" 60 pagestore)
 infuse_unit_test(pagestore-contract unit/pagestore_contract.c "quick;asan;tsan" 300 pagestore)
 infuse_unit_test(pagestore-takeover unit/pagestore_takeover.c "quick;asan" 300 pagestore)
-infuse_unit_test(pagestore-moves unit/pagestore_moves.c "slow;asan;tsan" 400 pagestore)
+infuse_unit_test(pagestore-moves unit/pagestore_moves.c "slow;asan" 400 pagestore)
 infuse_unit_test(pagestore-faults unit/pagestore_faults.c "slow;asan;tsan" 300 pagestore)
 infuse_unit_test(pagestore-replicas unit/pagestore_replicas.c "slow;asan;tsan" 600 pagestore)
 foreach(name pagestore-token pagestore-moves pagestore-takeover pagestore-contract pagestore-faults pagestore-replicas)

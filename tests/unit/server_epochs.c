@@ -169,6 +169,7 @@ Test(server_epochs, half_a_write_of_an_old_writer_ends_at_the_takeover)
 struct storm {
 	int fd;
 	uint64_t slab;
+	uint32_t first; /* of the 8 pages that it writes: no two write the same */
 	atomic_uint written;
 };
 
@@ -176,8 +177,8 @@ struct storm {
 static void *storm_main(void *arg)
 {
 	struct storm *s = arg;
-	char mine[16 * PAGE];
-	struct wire_seg seg = client_seg(s->slab, 0, 16);
+	char mine[8 * PAGE];
+	struct wire_seg seg = client_seg(s->slab, s->first, 8);
 
 	memset(mine, 0xaa, sizeof mine);
 	while (client_write(s->fd, &seg, 1, mine) == WIRE_OK)
@@ -196,6 +197,7 @@ Test(server_epochs, no_write_of_an_old_writer_lands_after_the_takeover_however_i
 		cr_assert_eq(client_grant(s[0].fd, 1, &s[0].slab), WIRE_OK);
 		s[1].fd = writer(!(round & 1), 100 + round, 1);
 		s[1].slab = s[0].slab;
+		s[1].first = 8;
 		for (int i = 0; i < 2; i++)
 			pthread_create(&t[i], NULL, storm_main, &s[i]);
 		while (atomic_load(&s[0].written) < 2 + round % 7)
