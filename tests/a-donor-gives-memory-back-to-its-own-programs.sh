@@ -84,9 +84,13 @@ while :; do
 	read -rt 0.1 <> <(:) || true
 done
 [ "$ms" -le 20 ] || fail "90% of $asked MiB took $ms s"
-fed=$(sed 1,10d "$scratch/eater" | best)
-echo "asked for $asked of $lent MiB lent, 90% back after $ms s; a pass of the program $alone us alone, $fed us here"
-[ $((fed * 10)) -le $((alone * 11)) ] || fail "the program is slowed: $alone us alone, $fed us here"
+# The best of its passes: what else the machine does only makes them longer. Faults would be in all.
+not_slowed() {
+	fed=$(sed 1,10d "$scratch/eater" | best)
+	[ $((fed * 10)) -le $((alone * 11)) ]
+}
+until_true 60 not_slowed
+echo "needed $asked MiB ($lent were lent), 90% back after $ms s; a pass of the program $alone us alone, $fed us here"
 
 kill "$eater"
 wait "$eater" || true
