@@ -334,11 +334,39 @@ uint32_t srv_lend_pin(struct srv_lender *l, struct srv_borrower *b, const uint8_
 	return pin_slabs(l, b, slabs, n, false, ret);
 }
 
+/*
+ * Keys that RDMA devices know end here, and with them what an older writer has under way: it needs no
+ * copy, since nothing can be written by them any more. Not under b's lock: devices have locks of their
+ * own. Nobody makes new keys, as b's landing is held for writing.
+ */
+static void end_keys(struct srv_borrower *b)
+{
+	struct srv_buffer *got[256];
+	unsigned n;
+
+	do {
+		n = 0;
+		pthread_mutex_lock(&b->lock);
+		for (struct srv_slab *s = b->slabs; s && n < 256; s = s->next) {
+			if (!srv_buffer_is_exposed(s->buf))
+				continue;
+			srv_buffer_pin(s->buf);
+			got[n++] = s->buf;
+		}
+		pthread_mutex_unlock(&b->lock);
+		for (unsigned i = 0; i < n; i++) {
+			srv_buffer_conceal_all(got[i]);
+			srv_buffer_unpin(got[i]);
+		}
+	} while (n);
+}
+
 uint32_t srv_lend_renew(struct srv_lender *l, struct srv_borrower *b)
 {
 	uint32_t status = WIRE_OK;
 
 	(void)l;
+	end_keys(b);
 	pthread_mutex_lock(&b->lock);
 	for (struct srv_slab *s = b->slabs; s && !status; s = s->next) {
 		int r = srv_buffer_renew(&s->buf);
