@@ -19,7 +19,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -270,11 +269,6 @@ static void rswap_unload(void)
 	device = NULL;
 }
 
-static void rswap_dump_plugin(void)
-{
-	printf("infuse_transports=tcp unix shm\n");
-}
-
 static void *rswap_open(int readonly)
 {
 	(void)readonly;
@@ -397,11 +391,11 @@ static struct nbdkit_plugin plugin = {
 	.version = INFUSE_VERSION,
 	.description = DESCRIPTION,
 	.unload = rswap_unload,
-	.dump_plugin = rswap_dump_plugin,
 	.config = rswap_config,
 	.config_complete = rswap_config_complete,
 	.config_help = "size=SIZE         (required) size of the device\n"
-		       "donor=ADDRESS     tcp:HOST:PORT, unix:PATH, shm:PATH; may be repeated\n"
+		       "donor=ADDRESS     tcp:HOST:PORT, rdma:HOST:PORT, unix:PATH, shm:PATH; may be\n"
+		       "                  repeated\n"
 		       "registry=FILE     use the donors announced there\n"
 		       "volume=NAME       what donors show of it [rswap]\n"
 		       "replicas=N        copies of each page, on different donors [1]\n"
