@@ -141,7 +141,7 @@ bool rswap_swapping(const char *device, uint64_t *used)
 	return false;
 }
 
-int rswap_swapon(const char *device, const char *label, int priority)
+int rswap_swapon(const char *device, const char *label, int priority, bool discard)
 {
 	const char *const argv[] = {"mkswap", "--label", label, device, NULL};
 	int flags = priority < 0 ? 0
@@ -151,6 +151,8 @@ int rswap_swapon(const char *device, const char *label, int priority)
 
 	if (r)
 		return r;
+	if (discard)
+		flags |= SWAP_FLAG_DISCARD;
 	if (swapon(device, flags))
 		return err_fail(-errno, "can't swap to %s: %s", device, strerror(errno));
 	return 0;

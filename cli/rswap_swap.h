@@ -10,8 +10,8 @@
 /* Is device (a path) swapped to? used: bytes in it. A deleted node's path is found, too. */
 bool rswap_swapping(const char *device, uint64_t *used);
 
-/* Writes a swap signature with the label and swaps to it. Blocks. [text] */
-int rswap_swapon(const char *device, const char *label, int priority);
+/* Writes a swap signature with the label and swaps to it. discard: tells it what is free. [text] */
+int rswap_swapon(const char *device, const char *label, int priority, bool discard);
 
 /*
  * Stops swapping to it: everything in it comes back, so it takes a while. -EBUSY when what is in it

@@ -84,7 +84,8 @@ static int bring_up(struct rswap_device *d, const struct rswap_conf *c, const st
 		r = rswap_device_make(d, c, goes_over_nbd(c, o), bytes);
 	if (r)
 		return r;
-	r = rswap_swapon(d->path, d->name, c->priority);
+	/* The module gives donors back what swap does not need. */
+	r = rswap_swapon(d->path, d->name, c->priority, !d->nbd);
 	if (!r) {
 		printf("%s: swapping to %s, %s\n", d->name, d->path,
 		       format_size(bytes, size, sizeof size));
