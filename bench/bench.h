@@ -42,6 +42,10 @@ struct bench_options {
 	bool no_floor;
 	bool json;
 	struct opt_list peer; /* of compare; none: all */
+	struct opt_list device; /* of device: NAME=PATH */
+	const char *jobs;       /* of device: the folder of fio's job files */
+	uint64_t seconds;       /* of device: a job's */
+	bool overwrite;         /* of device: its contents may be lost */
 };
 
 /* --- cpu.c: the CPUs this process was given, by index --- */
@@ -288,6 +292,11 @@ int compare_run(const struct bench_options *o, const char *const *names, unsigne
 /* Replays the named traces (trace.c) and files of page numbers, or all traces at their own shares,
  * through libinject's choice of victims, FIFO, LRU and MIN. */
 int residency_run(const struct bench_options *o, const char *const *names, unsigned count);
+
+/* --- device.c --- */
+
+/* fio's jobs and swap on each block device in o->device, whose contents are lost. */
+int device_run(struct bench_options *o);
 
 /* --- floor*.c: what the machine can do at best --- */
 

@@ -24,30 +24,30 @@ struct peer {
 
 static int disk(const struct bench_options *o, const struct workload *w, struct bench_result *ret)
 {
-	return peer_swap_run(o, w, SWAP_DISK, ret);
+	return peer_swap_run(o, w, SWAP_DISK, NULL, ret);
 }
 
 static int zram(const struct bench_options *o, const struct workload *w, struct bench_result *ret)
 {
-	return peer_swap_run(o, w, SWAP_ZRAM, ret);
+	return peer_swap_run(o, w, SWAP_ZRAM, NULL, ret);
 }
 
 static int swap_nbd(const struct bench_options *o, const struct workload *w,
 		    struct bench_result *ret)
 {
-	return peer_swap_run(o, w, SWAP_NBD, ret);
+	return peer_swap_run(o, w, SWAP_NBD, NULL, ret);
 }
 
 static int swap_rswap_tcp(const struct bench_options *o, const struct workload *w,
 			  struct bench_result *ret)
 {
-	return peer_swap_run(o, w, SWAP_RSWAP_TCP, ret);
+	return peer_swap_run(o, w, SWAP_RSWAP_TCP, NULL, ret);
 }
 
 static int swap_rswap_shm(const struct bench_options *o, const struct workload *w,
 			  struct bench_result *ret)
 {
-	return peer_swap_run(o, w, SWAP_RSWAP_SHM, ret);
+	return peer_swap_run(o, w, SWAP_RSWAP_SHM, NULL, ret);
 }
 
 static int nbdfuse(const struct bench_options *o, const struct workload *w,

@@ -52,12 +52,20 @@ static const struct opt table[] = {
 	 .help = "compare: only this peer; may be repeated"},
 	{DEFINE("staged", 0, OPT_NUMBER, staged_pages), .arg = "PAGES", .max = 1u << 20,
 	 .help = "residency: victims that can still be found, of the local ones (0)"},
+	{DEFINE("device", 0, OPT_LIST, device), .arg = "NAME=DEVICE",
+	 .help = "device: a block device; may be repeated"},
+	{DEFINE("jobs", 0, OPT_STRING, jobs), .arg = "FOLDER",
+	 .help = "device: where fio's job files are (those that are installed)"},
+	{DEFINE("seconds", 0, OPT_NUMBER, seconds), .arg = "N", .min = 1, .max = 3600,
+	 .help = "device: seconds of a job (5)"},
+	{DEFINE("overwrite", 0, OPT_FLAG, overwrite),
+	 .help = "device: what is on the devices may be lost"},
 	{DEFINE("json", 'j', OPT_FLAG, json), .help = "one JSON object a line"},
 };
 
 static const struct opt_command command = {
 	.name = "infuse bench",
-	.usage = "[OPTIONS] WORKLOAD...|all|floors|compare|residency",
+	.usage = "[OPTIONS] WORKLOAD...|all|floors|compare|residency|device",
 	.summary = "Measures a workload on a heap of remote memory beside what the machine can do.",
 	.table = table,
 	.count = sizeof table / sizeof *table,
@@ -69,6 +77,10 @@ static int run(struct bench_options *o, const char *const *word, unsigned words)
 
 	if (!strcmp(word[0], "residency"))
 		return residency_run(o, word + 1, words - 1);
+	if (!strcmp(word[0], "device") && words == 1) {
+		r = sweep_local(o, 0, &o->local);
+		return r ? r : device_run(o);
+	}
 	if (strcmp(word[0], "compare"))
 		return sweep_run(o, word, words);
 	for (unsigned i = 0; !(r = sweep_local(o, i, &o->local)); i++) {
@@ -93,6 +105,8 @@ int main(int argc, char **argv)
 		.touches = 32768,
 		.node_bytes = BENCH_PAGE,
 		.steps = 3,
+		.jobs = INFUSE_FIO_FOLDER,
+		.seconds = 5,
 	};
 	int first, r;
 

@@ -95,7 +95,7 @@ static int limited(const struct swap_options *o, char **argv)
 		kind++;
 	r = swap_available(kind);
 	if (!r)
-		r = swap_open(&s, kind, o->area_bytes, o->limit_bytes);
+		r = swap_open(&s, kind, NULL, o->area_bytes, o->limit_bytes);
 	if (r)
 		return r;
 	r = run(o, s.group, argv);

@@ -134,7 +134,7 @@ static int measure(const struct swap *s, const struct bench_options *o, const st
 }
 
 int peer_swap_run(const struct bench_options *o, const struct workload *w, enum swap_kind kind,
-		  struct bench_result *ret)
+		  const char *device, struct bench_result *ret)
 {
 	uint64_t bytes = w->shape(o->size_bytes), local = runner_local_bytes(o, bytes);
 	const struct area_options ao = {
@@ -147,7 +147,7 @@ int peer_swap_run(const struct bench_options *o, const struct workload *w, enum 
 	int r = swap_available(kind), undone;
 
 	if (!r)
-		r = swap_open(&s, kind, bytes + bytes / 4 + (32u << 20),
+		r = swap_open(&s, kind, device, bytes + bytes / 4 + (32u << 20),
 			      local + bytes / 256 + ROOM_MORE);
 	if (r)
 		return r;

@@ -32,7 +32,10 @@ int limit_remove(struct limit *l);
 
 /* --- swap_area.c: a swap area of our own --- */
 
-enum swap_kind { SWAP_DISK, SWAP_ZRAM, SWAP_NBD, SWAP_RSWAP_TCP, SWAP_RSWAP_SHM, SWAP_KINDS };
+/* SWAP_DEVICE: a block device that is there already; its contents are lost. */
+enum swap_kind {
+	SWAP_DISK, SWAP_ZRAM, SWAP_NBD, SWAP_RSWAP_TCP, SWAP_RSWAP_SHM, SWAP_DEVICE, SWAP_KINDS
+};
 
 struct swap_area {
 	enum swap_kind kind;
@@ -48,7 +51,8 @@ struct swap_area {
 };
 int swap_area_available(enum swap_kind kind);
 /* In its own process only (swap.c): it may be interrupted nowhere. */
-int swap_area_open(struct swap_area *a, enum swap_kind kind, uint64_t bytes);
+/* device is that of SWAP_DEVICE, whose own size counts. */
+int swap_area_open(struct swap_area *a, enum swap_kind kind, const char *device, uint64_t bytes);
 /* Everything, in the reverse order; tells the first thing that could not be undone. */
 int swap_area_close(struct swap_area *a);
 
@@ -63,7 +67,8 @@ struct swap {
 const char *swap_name(enum swap_kind kind);
 int swap_available(enum swap_kind kind);
 /* An area of that many bytes, with the highest priority, and a group limited to so many. */
-int swap_open(struct swap *s, enum swap_kind kind, uint64_t area_bytes, uint64_t limit_bytes);
+int swap_open(struct swap *s, enum swap_kind kind, const char *device, uint64_t area_bytes,
+	      uint64_t limit_bytes);
 /* Kills what is in the group, and undoes it all. Takes a zeroed one. */
 int swap_close(struct swap *s);
 
@@ -71,7 +76,7 @@ int swap_close(struct swap *s);
 extern const struct area_kind area_swap;
 /* The workload on plain memory in a child process, as limited as our heap's cache. */
 int peer_swap_run(const struct bench_options *o, const struct workload *w, enum swap_kind kind,
-		  struct bench_result *ret);
+		  const char *device, struct bench_result *ret);
 
 /* --- stores of 4 KiB values: one at a time, at random, as a fault asks for a page --- */
 

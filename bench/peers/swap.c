@@ -35,6 +35,7 @@ static const char *const names[] = {
 	[SWAP_NBD] = "swap-nbd",
 	[SWAP_RSWAP_TCP] = "swap-rswap-tcp",
 	[SWAP_RSWAP_SHM] = "swap-rswap-shm",
+	[SWAP_DEVICE] = "swap-device",
 };
 
 const char *swap_name(enum swap_kind kind)
@@ -60,7 +61,8 @@ static void tell(int fd, int status, const struct limit *l, const struct swap_ar
 	send(fd, &out, sizeof out, MSG_NOSIGNAL);
 }
 
-static void keeper_main(int fd, enum swap_kind kind, uint64_t area_bytes, uint64_t limit_bytes)
+static void keeper_main(int fd, enum swap_kind kind, const char *device, uint64_t area_bytes,
+			uint64_t limit_bytes)
 {
 	struct swap_area area = {0};
 	struct limit limit = {0};
@@ -74,7 +76,7 @@ static void keeper_main(int fd, enum swap_kind kind, uint64_t area_bytes, uint64
 	signal(SIGHUP, SIG_IGN);
 	cpu_unpin();
 	snprintf(name, sizeof name, "infuse-bench.%d", getpid());
-	r = swap_area_open(&area, kind, area_bytes);
+	r = swap_area_open(&area, kind, device, area_bytes);
 	if (!r)
 		r = limit_create(&limit, name, limit_bytes);
 	tell(fd, r, &limit, &area);
@@ -100,7 +102,8 @@ static int listen_to(struct swap *s, struct answer *ret)
 	return ret->status ? err_fail(ret->status, "%s", ret->text) : 0;
 }
 
-int swap_open(struct swap *s, enum swap_kind kind, uint64_t area_bytes, uint64_t limit_bytes)
+int swap_open(struct swap *s, enum swap_kind kind, const char *device, uint64_t area_bytes,
+	      uint64_t limit_bytes)
 {
 	struct answer answer;
 	int pair[2], r;
@@ -111,7 +114,7 @@ int swap_open(struct swap *s, enum swap_kind kind, uint64_t area_bytes, uint64_t
 	r = child_fork();
 	if (!r) {
 		close(pair[0]);
-		keeper_main(pair[1], kind, area_bytes, limit_bytes);
+		keeper_main(pair[1], kind, device, area_bytes, limit_bytes);
 	}
 	close(pair[1]);
 	if (r < 0) {

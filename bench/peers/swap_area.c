@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/loop.h>
 #include <linux/magic.h>
 #include <signal.h>
@@ -292,6 +293,16 @@ static int open_nbd(struct swap_area *a)
 	return r ? r : attach_loop(a);
 }
 
+static int open_device(struct swap_area *a)
+{
+	CLEANUP_FD int fd = open(a->device, O_RDWR | O_EXCL | O_CLOEXEC);
+
+	if (fd < 0 || ioctl(fd, BLKGETSIZE64, &a->bytes))
+		return err_fail(-errno, "can't have %s: %s", a->device, strerror(errno));
+	a->bytes = a->bytes / BENCH_PAGE * BENCH_PAGE;
+	return 0;
+}
+
 /* mkswap: version 1, one page of header whose last ten bytes are the signature. */
 static int sign(const struct swap_area *a)
 {
@@ -307,7 +318,7 @@ static int sign(const struct swap_area *a)
 	return 0;
 }
 
-int swap_area_open(struct swap_area *a, enum swap_kind kind, uint64_t bytes)
+int swap_area_open(struct swap_area *a, enum swap_kind kind, const char *device, uint64_t bytes)
 {
 	int (*const open_kind[])(struct swap_area *) = {
 		[SWAP_DISK] = open_file,
@@ -315,11 +326,14 @@ int swap_area_open(struct swap_area *a, enum swap_kind kind, uint64_t bytes)
 		[SWAP_NBD] = open_nbd,
 		[SWAP_RSWAP_TCP] = open_nbd,
 		[SWAP_RSWAP_SHM] = open_nbd,
+		[SWAP_DEVICE] = open_device,
 	};
 	const char *tmp = getenv("TMPDIR");
 	int r;
 
 	*a = (struct swap_area){.kind = kind, .loop_fd = -1, .zram = -1};
+	if (device)
+		snprintf(a->device, sizeof a->device, "%s", device);
 	a->bytes = (bytes + BENCH_PAGE - 1) / BENCH_PAGE * BENCH_PAGE;
 	snprintf(a->folder, sizeof a->folder, "%.150s/infuse-swap.XXXXXX",
 		 tmp && *tmp ? tmp : "/tmp");

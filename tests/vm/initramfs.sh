@@ -49,6 +49,8 @@ add_program() {
 busybox=$(command -v busybox) || die "busybox is not installed (busybox-static)"
 cp "$busybox" "$top/usr/bin/busybox"
 "$busybox" --list | grep -vx busybox | while read -r name; do ln -s busybox "$top/usr/bin/$name"; done
+# Where the kernel looks for it.
+ln -s ../bin/busybox "$top/usr/sbin/modprobe"
 add_program bash
 # pthread_cancel and C++ load it by name.
 for name in /usr/lib/x86_64-linux-gnu/libgcc_s.so.1 /lib/x86_64-linux-gnu/libgcc_s.so.1; do

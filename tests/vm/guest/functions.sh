@@ -31,6 +31,8 @@ refused() {
 
 now_ms() { local up; read -r up _ < /proc/uptime; echo $((${up/./} * 10)); }
 
+mount_once() { grep -q " $2 $1 " /proc/mounts || mount -t "$1" "$1" "$2"; }
+
 load() { local m; for m; do modprobe "$m"; done; }
 
 # join_namespaces A B: network namespaces joined by veth: 10.9.0.1 in A and 10.9.0.2 in B, and 10.9.N.N on
@@ -78,7 +80,7 @@ add_rxe() {
 # in_cgroup LIMIT COMMAND...: with so much memory, and swap for the rest. One at a time.
 in_cgroup() {
 	local limit=$1 rc=0 group=/sys/fs/cgroup/test.$$; shift
-	grep -q " /sys/fs/cgroup " /proc/mounts || mount -t cgroup2 cgroup /sys/fs/cgroup
+	mount_once cgroup2 /sys/fs/cgroup
 	echo +memory > /sys/fs/cgroup/cgroup.subtree_control
 	mkdir -p "$group"
 	echo "$limit" > "$group/memory.max"
