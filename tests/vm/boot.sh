@@ -14,7 +14,7 @@ timeout -k 5 "$seconds" qemu-system-x86_64 -M q35 -accel tcg,thread=multi,tb-siz
 	-serial stdio -device isa-debug-exit,iobase=0x501,iosize=4 \
 	-kernel "$kernel/vmlinux" -initrd "$initramfs" \
 	-append "console=ttyS0 quiet panic=-1 oops=panic $append" "$@" \
-	< /dev/null 2>&1 | tr -d '\r' > "$log"
+	< /dev/null 2>&1 | sed -u 's,\r,,g' > "$log"
 rc=${PIPESTATUS[0]}
 
 # The port makes QEMU end with (value << 1) | 1.

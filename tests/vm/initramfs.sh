@@ -42,6 +42,8 @@ add_program() {
 	esac
 	mkdir -p "$top${target%/*}"
 	cp -L --remove-destination "$path" "$top$target"
+	# Small guests have no room for what a debugger reads.
+	strip --strip-debug "$top$target" 2> /dev/null || true
 	add_libraries "$path"
 }
 
