@@ -95,6 +95,8 @@ static uint32_t welcome(struct srv_session *s, const struct wire_hello *h, struc
 	if (s->exposer && memcmp(h->borrower, s->exposer->borrower, sizeof h->borrower))
 		return no_key(s, WIRE_EDENIED,
 			      "says hello for another borrower than it connected for", out);
+	if (s->exposer)
+		s->exposer->shared = h->flags & htole16(WIRE_HELLO_F_SHARED_KEYS);
 	w = malloc(sizeof *w);
 	status = w ? attach(s, h) : WIRE_EINTERNAL;
 	if (status) {

@@ -2,7 +2,8 @@
 /*
  * Keys: a memory region for each slab in its borrower's protection domain, so that a key that leaks
  * opens nothing else and to nobody else. On devices whose windows hold, the region itself can't be
- * reached from outside; each connection that asks gets a window of its own.
+ * reached from outside; each connection that asks gets a window of its own, unless its borrower has
+ * one table of keys for all connections, as a kernel has, and says so in its hello.
  *
  * A key ends with its slab, whoever frees it, or with the domain's last connection. Everything that
  * is done to keys is done under the domain's lock.
@@ -27,6 +28,7 @@ struct rdma_key {
 	struct srv_exposure e;
 	struct rdma_domain *domain;
 	struct ibv_mr *mr;
+	bool windowed; /* the region is reached through windows only */
 	struct rdma_window *windows;
 	struct rdma_key *next, *prev; /* the domain's */
 };
@@ -170,26 +172,28 @@ void rdma_domain_leave(struct srv_rdma *s, struct rdma_conn *c)
 	domain_put(d);
 }
 
-static struct rdma_key *key_find(struct rdma_domain *d, struct srv_buffer *b)
+static struct rdma_key *key_find(struct rdma_domain *d, struct srv_buffer *b, bool windowed)
 {
 	struct rdma_key *found = NULL;
 
 	pthread_mutex_lock(&b->lock);
 	for (struct srv_exposure *e = b->exposed; e && !found; e = e->next)
-		if (e->end == key_end && key_of(e)->domain == d)
+		if (e->end == key_end && key_of(e)->domain == d && key_of(e)->windowed == windowed)
 			found = key_of(e);
 	pthread_mutex_unlock(&b->lock);
 	return found;
 }
 
-static uint32_t key_make(struct rdma_domain *d, struct srv_buffer *b, struct rdma_key **ret)
+static uint32_t key_make(struct rdma_domain *d, struct srv_buffer *b, bool windowed,
+			 struct rdma_key **ret)
 {
-	int access = IBV_ACCESS_LOCAL_WRITE | (d->device->windows ? IBV_ACCESS_MW_BIND : REMOTE);
+	int access = IBV_ACCESS_LOCAL_WRITE | (windowed ? IBV_ACCESS_MW_BIND : REMOTE);
 	struct rdma_key *k = calloc(1, sizeof *k);
 
 	if (!k)
 		return WIRE_EINTERNAL;
 	k->domain = d;
+	k->windowed = windowed;
 	k->e.end = key_end;
 	k->mr = ibv_reg_mr(d->pd, b->mem, srv_arena_slab_bytes(b->arena), access);
 	if (!k->mr || !srv_buffer_expose(b, &k->e)) {
@@ -250,16 +254,17 @@ uint32_t rdma_key_give(struct srv_exposer *x, struct srv_buffer *b, struct wire_
 {
 	struct rdma_conn *c = (struct rdma_conn *)(void *)x; /* its first member */
 	struct rdma_domain *d = c->domain;
+	bool windowed = d->device->windows && !x->shared;
 	uint32_t status = WIRE_OK, rkey;
 	struct rdma_key *k;
 
 	pthread_mutex_lock(&d->lock);
-	k = key_find(d, b);
+	k = key_find(d, b, windowed);
 	if (!k)
-		status = key_make(d, b, &k);
+		status = key_make(d, b, windowed, &k);
 	if (!status) {
 		rkey = k->mr->rkey;
-		if (d->device->windows)
+		if (windowed)
 			status = window_give(c, k, &rkey);
 		*ret = (struct wire_rkey){.addr = htole64((uintptr_t)k->mr->addr),
 					  .bytes = htole64(k->mr->length),

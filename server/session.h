@@ -30,6 +30,7 @@ struct srv_asked {
 /* A connection whose other end reaches slabs by itself (RDMA): what it knows and can do. */
 struct srv_exposer {
 	const uint8_t *borrower; /* who was let in; the hello must say the same */
+	bool shared;             /* keys are to be good on all of its connections, says the hello */
 	/* A key to the buffer, which is pinned. enum wire_error. */
 	uint32_t (*expose)(struct srv_exposer *x, struct srv_buffer *b, struct wire_rkey *ret);
 };

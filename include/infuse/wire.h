@@ -131,7 +131,9 @@ struct wire_hello {
  * free, without the grace. (A connection that the network ended still has it.) From 1.1 on.
  */
 #define WIRE_HELLO_F_TRANSIENT 0x0001u
-#define WIRE_HELLO_F_ALL       (WIRE_HELLO_F_TRANSIENT)
+/* RDMA, from 1.2 on: keys are to be good on all of the borrower's connections to the device. */
+#define WIRE_HELLO_F_SHARED_KEYS 0x0002u
+#define WIRE_HELLO_F_ALL         (WIRE_HELLO_F_TRANSIENT | WIRE_HELLO_F_SHARED_KEYS)
 
 struct wire_welcome {
 	__le64 magic;

@@ -110,27 +110,29 @@ static int move(struct tp_conn *c, enum tp_kind kind, uint64_t slab, uint32_t pa
 
 static unsigned char page[PAGE], other[PAGE];
 
-static void get_token(unsigned id, struct wire_token *ret)
+/* Tokens go with their borrower: the session that asked is left open. */
+static int get_token(unsigned id, struct wire_token *ret)
 {
 	int fd = client_open(&d, true, id);
 	size_t n = sizeof *ret;
 
 	cr_assert_eq(client_ask(fd, WIRE_TOKEN, 0, NULL, 0, ret, &n), WIRE_OK);
 	cr_assert_eq(n, sizeof *ret);
-	close(fd);
+	return fd;
 }
 
 Test(server_rdma, lets_in_with_a_token_once)
 {
 	struct wire_token t;
 	struct tp_conn *c, *again;
+	int fd = get_token(1, &t);
 
-	get_token(1, &t);
 	cr_assert_eq(try_open(1, t.token, &c), 0, "%s", err_text());
 	cr_expect_eq(move(c, TP_WRITE, grant(c), 0, page), 0);
 	cr_expect_lt(try_open(1, t.token, &again), 0);
 	cr_expect(strstr(err_text(), "a key is needed, or it was the wrong one"), "%s", err_text());
 	tp_free(c);
+	close(fd);
 	until(donor_said(&d, "a token that is wrong, used or too old"));
 }
 
@@ -139,16 +141,17 @@ Test(server_rdma, refuses_tokens_that_are_anothers_or_none)
 	struct wire_token t = {.token = "made up"};
 	struct wire_stat s;
 	struct tp_conn *c;
-	int fd = client_open(&d, true, 9);
+	int fd = client_open(&d, true, 9), owner;
 
 	cr_expect_lt(try_open(1, t.token, &c), 0);
 	cr_expect(strstr(err_text(), "wrong one"), "%s", err_text());
-	get_token(1, &t);
+	owner = get_token(1, &t);
 	cr_expect_lt(try_open(2, t.token, &c), 0);
 	cr_expect(strstr(err_text(), "wrong one"), "%s", err_text());
 	cr_expect_lt(try_open(1, t.token, &c), 0, "shown by another it is used up");
 	s = client_stat(fd);
 	cr_expect_geq(le64toh(s.refused), 3, "they are counted");
+	close(owner);
 	close(fd);
 }
 

@@ -112,7 +112,7 @@ Test(server_refuses, hellos_with_reserved_fields_or_the_wrong_magic)
 	h.magic ^= 1;
 	hello_is_refused(h, false);
 	h = client_hello(1);
-	h.flags = htole16(2);
+	h.flags = htole16(0x8000);
 	hello_is_refused(h, true);
 	h = client_hello(1);
 	h.reserved = htole32(0x80000000u);

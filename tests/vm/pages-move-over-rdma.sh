@@ -10,4 +10,4 @@ done
 guest pages-move-over-rdma --kernel "$1" --modules "rdma_rxe rdma_cm rdma_ucm ib_uverbs veth" "${ours[@]}" \
 	--program rdma --program ip --program "$INFUSE_BUILD/bin/test-pagestore-contract" \
 	--program "$INFUSE_BUILD/bin/test-pagestore-faults" --program "$INFUSE_BUILD/bin/test-server-rdma" \
-	--seconds 420
+	--file "$INFUSE_BUILD/bin/infuse-memory-server:$INFUSE_BUILD/bin/infuse-memory-server" --seconds 300
