@@ -7,14 +7,14 @@ transport=$1 careless=${2-}
 join_guests
 [ "$transport" = tcp ] || { add_rxe eth0; rdma=rdma; }
 if [ "$ROLE" = 1 ]; then
-	start_donor a 256M 10.9.0.1 4771 ${rdma-}
-	start_donor b 256M 10.9.0.1 4772 ${rdma-}
+	start_donor a 192M 10.9.0.1 4771 ${rdma-}
+	start_donor b 192M 10.9.0.1 4772 ${rdma-}
 	meet donors
 	meet swapping
 	sleep 8
 	kill_donor b
 	sleep 1
-	start_donor b 256M 10.9.0.1 4772 ${rdma-}
+	start_donor b 192M 10.9.0.1 4772 ${rdma-}
 	meet over
 	exit 0
 fi
@@ -24,7 +24,7 @@ start_donor() { :; }
 for n in 1 2; do
 	donors+=(--donor "tcp:10.9.0.1:477$n${rdma:+,rdma:10.9.0.1:477$n}")
 done
-infuse attach rswap0 --size 224M --replicas 2 "${donors[@]}"
+infuse attach rswap0 --size 160M --replicas 2 "${donors[@]}"
 swap_on rswap0
 # The kernel needs no process from here on: what was needed to attach gives its memory back.
 rm /usr/bin/infuse
