@@ -33,6 +33,8 @@ struct config {
 	uint64_t heap_min, heap_size, donor_size;
 	const char *prefetch;
 	struct donor_keys keys;
+	uint64_t replicas, spill_size;
+	const char *code, *spill;
 	bool seal;
 	bool stats;
 	const char *stats_file;
@@ -59,6 +61,28 @@ static const struct opt table[] = {
 	 .arg = "FILE",
 	 .help = "use the donors announced there"},
 	DONOR_KEY_OPTIONS(struct config, keys),
+	{.name = "replicas",
+	 .type = OPT_NUMBER,
+	 .offset = FIELD(replicas),
+	 .arg = "N",
+	 .help = "keep every page on so many donors [1]",
+	 .min = 1,
+	 .max = 3},
+	{.name = "code",
+	 .type = OPT_STRING,
+	 .offset = FIELD(code),
+	 .arg = "K+M",
+	 .help = "cut pages into K fragments and add M parities, on K+M donors"},
+	{.name = "spill",
+	 .type = OPT_STRING,
+	 .offset = FIELD(spill),
+	 .arg = "FILE",
+	 .help = "keep there what no donor has room for"},
+	{.name = "spill-size",
+	 .type = OPT_SIZE,
+	 .offset = FIELD(spill_size),
+	 .arg = "SIZE",
+	 .help = "at most so much of it"},
 	{.name = "seal",
 	 .type = OPT_FLAG,
 	 .offset = FIELD(seal),
@@ -159,6 +183,15 @@ static int prefetch_check(const char *name)
 	return err_fail(-EINVAL,
 			"--prefetch '%s' is not one of auto|none|sequential|stride|majority|replay:FILE",
 			name);
+}
+
+static int code_check(const struct config *c)
+{
+	unsigned k, m;
+
+	if (c->replicas > 1)
+		return err_fail(-EINVAL, "--replicas or --code, not both");
+	return parse_code(c->code, &k, &m);
 }
 
 /* Children may have other working folders. */
@@ -316,10 +349,20 @@ static int set_size(const char *name, uint64_t bytes)
 	return setenv(name, text, 1);
 }
 
+/* Children may have other working folders. */
+static int set_path(const char *name, const char *path)
+{
+	char cwd[PATH_MAX], full[2 * PATH_MAX];
+	bool whole = *path == '/' || !getcwd(cwd, sizeof cwd);
+
+	snprintf(full, sizeof full, "%s%s%s", whole ? "" : cwd, whole ? "" : "/", path);
+	return setenv(name, full, 1);
+}
+
 static int set_environment(const struct config *c, const char *library, const char *donors)
 {
 	const char *others = getenv("LD_PRELOAD");
-	char preload[2 * PATH_MAX], file[2 * PATH_MAX], percent[16];
+	char preload[2 * PATH_MAX], percent[16];
 	int r = 0;
 
 	snprintf(preload, sizeof preload, "%s%s%s", library, others && *others ? " " : "",
@@ -337,19 +380,18 @@ static int set_environment(const struct config *c, const char *library, const ch
 	if (c->prefetch)
 		r |= prefetch_set(c->prefetch);
 	r |= donor_keys_export(&c->keys);
+	r |= set_size("INFUSE_REPLICAS", c->replicas);
+	if (c->code)
+		r |= setenv("INFUSE_CODE", c->code, 1);
+	r |= set_size("INFUSE_SPILL_SIZE", c->spill_size);
+	if (c->spill)
+		r |= set_path("INFUSE_SPILL", c->spill);
 	if (c->seal)
 		r |= setenv("INFUSE_SEAL", "1", 1);
 	if (c->stats)
 		r |= setenv("INFUSE_STATS", "1", 1);
-	if (c->stats_file) {
-		/* Children may have other working folders. */
-		char cwd[PATH_MAX];
-
-		snprintf(file, sizeof file, "%s%s%s",
-			 *c->stats_file == '/' || !getcwd(cwd, sizeof cwd) ? "" : cwd,
-			 *c->stats_file == '/' ? "" : "/", c->stats_file);
-		r |= setenv("INFUSE_STATS_FILE", file, 1);
-	}
+	if (c->stats_file)
+		r |= set_path("INFUSE_STATS_FILE", c->stats_file);
 	return r ? err_fail(-errno, "environment: %s", strerror(errno)) : 0;
 }
 
@@ -363,6 +405,8 @@ int verb_run(int argc, char **argv)
 	r = opt_parse(&command, argc, argv, &c, &first);
 	if (r)
 		return r > 0 ? 0 : VERB_USAGE;
+	if (c.code && code_check(&c))
+		return VERB_USAGE;
 	if (c.prefetch && prefetch_check(c.prefetch))
 		return VERB_USAGE;
 	if (first >= argc)

@@ -128,6 +128,17 @@ int parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *value)
 	return 0;
 }
 
+int parse_code(const char *s, unsigned *data, unsigned *parity)
+{
+	if (!strchr("248", s[0]) || !s[0] || s[1] != '+' || s[2] < '1' || s[2] > '8' || s[3])
+		return err_fail(-EINVAL,
+				"'%s' is not a code: 2, 4 or 8 fragments and 1 to 8 parities, as 4+2",
+				s);
+	*data = (unsigned)(s[0] - '0');
+	*parity = (unsigned)(s[2] - '0');
+	return 0;
+}
+
 const char *format_size(uint64_t bytes, char *buf, size_t len)
 {
 	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};

@@ -14,6 +14,8 @@ int parse_size(const char *s, uint64_t *bytes);
 int parse_share(const char *s, uint64_t *bytes, unsigned *percent);
 /* "250us", "30ms", "10s", "2m"; a bare number means seconds. In ns. */
 int parse_duration(const char *s, uint64_t *ns);
+/* "4+2": an erasure code's fragments and parities, 2, 4 or 8 and 1 to 8. */
+int parse_code(const char *s, unsigned *data, unsigned *parity);
 /* Decimal, or hexadecimal after 0x. */
 int parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *value);
 /* Writes "1.5 GiB" and the like (24 bytes hold any); returns buf. */

@@ -6,6 +6,7 @@
  * descriptor table of their own, so that a program that closes what it does not know goes on.
  */
 #include "libinject/page.h"
+#include "common/clock.h"
 #include "common/error.h"
 #include "common/memory.h"
 #include "libinject/runtime.h"
@@ -168,6 +169,32 @@ static void last_out(struct inject_heap *h)
 	}
 }
 
+/*
+ * What goes on without anybody's fault: members of lost donors are made anew, slabs are moved. It
+ * sleeps on its connections while it copies, else where inject_close() can wake it.
+ */
+static void maintain_loop(struct inject_heap *h)
+{
+	while (!atomic_load(&h->maintain_stop)) {
+		uint64_t ns = ps_maintain(h->volume, clock_ns());
+		struct timespec t = {.tv_sec = (time_t)(ns / NSEC_PER_SEC),
+				     .tv_nsec = (long)(ns % NSEC_PER_SEC)};
+
+		if (ps_maintain_busy(h->volume))
+			ps_maintain_wait(h->volume, ns);
+		else if (ns)
+			sys_call4(SYS_futex, SYS_PTR(&h->maintain_stop), FUTEX_WAIT_PRIVATE, 0,
+				  SYS_PTR(&t));
+	}
+}
+
+static void *pthread_maintainer(void *arg)
+{
+	sys_call5(SYS_prctl, PR_SET_NAME, SYS_PTR("infuse-maintain"), 0, 0, 0);
+	maintain_loop(arg);
+	return NULL;
+}
+
 static void *pthread_handler(void *arg)
 {
 	struct handler_seat *seat = arg;
@@ -202,12 +229,17 @@ static int raw_handler(void *arg)
 	int r = 0;
 
 	sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, SYS_PTR(&all), 0, 8);
+	if (seat->index == h->ports) {
+		sys_call5(SYS_prctl, PR_SET_NAME, SYS_PTR("infuse-maintain"), 0, 0, 0);
+		maintain_loop(h);
+		sys_call1(SYS_exit, 0);
+	}
 	sys_call5(SYS_prctl, PR_SET_NAME, SYS_PTR("infuse-fault"), 0, 0, 0);
 	pin_to_core(seat->index);
 	if (!seat->index) {
 		own_descriptors(h);
 		r = heap_attach(h, h->child);
-		for (unsigned i = 1; !r && i < h->ports; i++)
+		for (unsigned i = 1; !r && i <= h->ports; i++)
 			r = raw_clone(h, i);
 	}
 	started(h, r);
@@ -253,7 +285,7 @@ static int start_raw(struct inject_heap *h)
 	int r;
 
 	if (!h->stacks)
-		h->stacks = mem_map((size_t)h->ports * STACK_BYTES);
+		h->stacks = mem_map((size_t)(h->ports + 1) * STACK_BYTES);
 	if (!h->stacks)
 		return err_fail(-ENOMEM, "no memory for handler threads");
 	r = raw_clone(h, 0);
@@ -273,13 +305,26 @@ static int start_pthreads(struct inject_heap *h)
 	return handlers_await(h);
 }
 
+static int start_maintainer(struct inject_heap *h)
+{
+	pthread_t t;
+	int r = pthread_create(&t, NULL, pthread_maintainer, h);
+
+	if (r)
+		return err_fail(-r, "can't start the maintenance's thread: %s", strerror(r));
+	h->maintainer = t;
+	return 0;
+}
+
 int handlers_start(struct inject_heap *h, bool child)
 {
 	uint64_t signals;
 	int r;
 
 	h->child = child;
-	for (unsigned i = 0; i < h->ports; i++)
+	h->maintainer = 0;
+	atomic_store(&h->maintain_stop, 0);
+	for (unsigned i = 0; i <= h->ports; i++)
 		h->seat[i] = (struct handler_seat){h, i};
 	signals = signals_block();
 	if (h->raw) {
@@ -288,6 +333,8 @@ int handlers_start(struct inject_heap *h, bool child)
 		r = heap_attach(h, child);
 		if (!r && h->mode == INJECT_MODE_HANDLER)
 			r = start_pthreads(h);
+		if (!r)
+			r = start_maintainer(h);
 	}
 	signals_restore(signals);
 	return r;
@@ -295,6 +342,10 @@ int handlers_start(struct inject_heap *h, bool child)
 
 void handlers_stop(struct inject_heap *h)
 {
+	atomic_store(&h->maintain_stop, 1);
+	sys_call3(SYS_futex, SYS_PTR(&h->maintain_stop), FUTEX_WAKE_PRIVATE, 1);
+	if (h->maintainer)
+		pthread_join(h->maintainer, NULL);
 	if (h->mode != INJECT_MODE_HANDLER)
 		return;
 	atomic_store(&h->stopping, true);

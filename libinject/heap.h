@@ -227,12 +227,14 @@ struct inject_heap {
 	bool child;
 	int start_error;
 	char start_text[384];
-	unsigned char *stacks; /* of raw handlers */
+	unsigned char *stacks; /* of raw handlers, and of the maintenance */
 	struct handler_seat {
 		struct inject_heap *heap;
 		unsigned index;
-	} seat[MAX_PORTS];
+	} seat[MAX_PORTS + 1];
 	unsigned long threads[MAX_PORTS]; /* pthread_t */
+	unsigned long maintainer;         /* pthread_t; 0: none, or raw */
+	_Atomic uint32_t maintain_stop;   /* a futex */
 
 	struct lock stray_lock;
 	struct stray {

@@ -167,8 +167,10 @@ static void counters_add(struct inject_stats *s, const struct counters *c)
 int inject_stats(struct inject_heap *h, struct inject_stats *ret)
 {
 	struct ps_counters c;
+	struct ps_health health;
 
 	ps_counters(h->volume, &c);
+	ps_health(h->volume, &health);
 	*ret = (struct inject_stats){
 		.allocated_bytes = atomic_load(&h->ranges.allocated) << PAGE_SHIFT,
 		.local_bytes = (uint64_t)atomic_load(&h->cache.limit) << PAGE_SHIFT,
@@ -176,6 +178,13 @@ int inject_stats(struct inject_heap *h, struct inject_stats *ret)
 		.pinned_bytes = (uint64_t)atomic_load(&h->cache.pinned) << PAGE_SHIFT,
 		.bytes_in = c.bytes_in,
 		.bytes_out = c.bytes_out,
+		.failovers = c.failovers,
+		.hedges = c.hedges,
+		.repairs = c.repairs,
+		.members_lost = c.dropped,
+		.slabs_degraded = health.degraded,
+		.slabs_rebuilt = c.rebuilt_slabs,
+		.slabs_moved = c.moved_slabs,
 	};
 	for (unsigned k = 0; k < h->ports; k++)
 		counters_add(ret, &h->port[k]->count);

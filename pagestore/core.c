@@ -454,7 +454,7 @@ static int submit(struct core *c, struct ps_batch *b, unsigned place, uint64_t n
 		return -EINVAL;
 	if (c->inflight == c->depth)
 		return -EBUSY;
-	c->now_ns = now_ns;
+	core_time(c, now_ns);
 	b->status = 0;
 	b->donor = -1;
 	b->page = 0;
@@ -818,7 +818,8 @@ void core_tick(struct core *c, uint64_t now_ns)
 {
 	unsigned i;
 
-	c->now_ns = now_ns;
+	core_time(c, now_ns);
+	now_ns = c->now_ns;
 	while ((i = c->slot[0].next) && c->slot[i].batch->deadline_ns <= now_ns) {
 		struct ps_batch *b = c->slot[i].batch;
 

@@ -146,10 +146,11 @@ void core_reset(struct core *c);
 
 /* --- events in --- */
 
-/* What time it is, for the events that follow. */
+/* What time it is, for the events that follow. It never goes back: threads may be late to tell. */
 static inline void core_time(struct core *c, uint64_t now_ns)
 {
-	c->now_ns = now_ns;
+	if ((int64_t)(now_ns - c->now_ns) > 0)
+		c->now_ns = now_ns;
 }
 /* As ps_submit(). */
 int core_submit(struct core *c, struct ps_batch *b, uint64_t now_ns);

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define IDLE_NS (20 * NSEC_PER_MSEC) /* how soon a lost member is noticed */
+#define CALM_NS (500 * NSEC_PER_MSEC) /* where there are none to lose */
 
 int maintain_open(struct ps_volume *v)
 {
@@ -174,7 +175,7 @@ static void sweep(struct ps_volume *v)
 uint64_t ps_maintain(struct ps_volume *v, uint64_t now_ns)
 {
 	struct ps_batch *done[CHUNKS];
-	uint64_t until = reconnect(v, now_ns), next;
+	uint64_t until = reconnect(v, now_ns), next, idle;
 	unsigned n;
 
 	now_ns = clock_ns();
@@ -196,9 +197,15 @@ uint64_t ps_maintain(struct ps_volume *v, uint64_t now_ns)
 	lock_give(&v->lock);
 	if (next < until)
 		until = next;
-	if (now_ns + IDLE_NS < until)
-		until = now_ns + IDLE_NS;
+	idle = v->map.members > v->map.need || v->maintain->job.used ? IDLE_NS : CALM_NS;
+	if (now_ns + idle < until)
+		until = now_ns + idle;
 	return until > now_ns ? until - now_ns : 0;
+}
+
+bool ps_maintain_busy(const struct ps_volume *v)
+{
+	return v->port[v->ports].core.busy;
 }
 
 void ps_maintain_wait(struct ps_volume *v, uint64_t timeout_ns)

@@ -68,6 +68,10 @@ struct inject_options {
 				       "replay:FILE": libinject(3) */
 	unsigned window_pages;      /* prefetched at once, 1..64; 0: 64 */
 	uint64_t deadline_ns;       /* for one request; 0: 3 s */
+	unsigned replicas;          /* copies of each page on different donors, 1..3; 0: 1 */
+	unsigned code_data, code_parity; /* or erasure coding, as 4 and 2; 0: none */
+	const char *spill;          /* file for what no donor has room for; NULL: none */
+	uint64_t spill_bytes;       /* and its size at most; 0: as much as can be allocated */
 	int seal;                   /* not 0: pages leave this process encrypted (AES-256-GCM), by a
 				       key that is nowhere else */
 	const char *key_file;       /* talk to donors on other machines by TLS, and to those only that
@@ -145,6 +149,13 @@ struct inject_stats {
 	uint64_t prefetch_late;    /* windows that were wanted before they had come */
 	uint64_t prefetch_wasted;  /* pages thrown away untouched */
 	uint64_t bytes_in, bytes_out;
+	/* with replicas or a code: */
+	uint64_t failovers;        /* reads that another donor had to answer */
+	uint64_t hedges;           /* reads sent to a second donor because the first was slow */
+	uint64_t repairs;          /* pages rewritten because a donor had wrong bytes */
+	uint64_t members_lost;     /* copies or fragments of slabs that failed */
+	uint64_t slabs_degraded;   /* slabs that lack some now */
+	uint64_t slabs_rebuilt, slabs_moved;
 	uint64_t fault_ns;         /* time in fault handling */
 	uint64_t latency_ns[32];   /* histogram of faults: [i] counts 2^i..2^(i+1) ns */
 };

@@ -256,6 +256,8 @@ void ps_snapshot_drop(struct ps_volume *v, bool taken);
 uint64_t ps_maintain(struct ps_volume *v, uint64_t now_ns);
 /* Sleeps until the maintenance has something to take in, or timeout_ns. Wakes nobody up. */
 void ps_maintain_wait(struct ps_volume *v, uint64_t timeout_ns);
+/* Does it wait for donors' answers? Else sleeping as ps_maintain() said will do, anyhow. */
+bool ps_maintain_busy(const struct ps_volume *v);
 
 /*
  * Asks for the member of slab (page / ps_slab_pages()) on donor to be moved to another donor; while

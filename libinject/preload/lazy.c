@@ -95,6 +95,11 @@ static void open_heap(void)
 	o.local_bytes = s->local_bytes;
 	o.local_percent = s->local_percent;
 	o.prefetch = s->prefetch;
+	o.replicas = s->replicas;
+	o.code_data = s->code_data;
+	o.code_parity = s->code_parity;
+	o.spill = s->spill;
+	o.spill_bytes = s->spill_bytes;
 	o.seal = s->seal;
 	o.key_file = s->key_file;
 	o.tls_ca = s->tls_ca;

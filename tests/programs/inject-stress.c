@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "common/options.h"
+#include "common/parse.h"
 #include "common/error.h"
 
 #include <err.h>
@@ -25,8 +26,8 @@
 
 static struct config {
 	struct opt_list donor;
-	uint64_t size, local, threads, seed, seconds_ns, page_out_ns;
-	const char *mode, *prefetch;
+	uint64_t size, local, threads, seed, seconds_ns, page_out_ns, replicas;
+	const char *mode, *prefetch, *code, *health;
 } config = {.size = 64 << 20, .local = 4 << 20, .threads = 4, .seed = 1, .seconds_ns = 5000000000,
 	    .mode = "handler", .prefetch = "auto"};
 
@@ -42,6 +43,10 @@ static const struct opt table[] = {
 	OPTION("time", OPT_DURATION, seconds_ns, "TIME", "to run"),
 	OPTION("page-out", OPT_DURATION, page_out_ns, "TIME",
 	       "swap the area's local pages out so often", .min = 1, .max = 999999999),
+	OPTION("replicas", OPT_NUMBER, replicas, "N", "copies"),
+	OPTION("code", OPT_STRING, code, "K+M", "fragments and parities"),
+	OPTION("health", OPT_STRING, health, "FILE",
+	       "keep a line there: slabs degraded, members lost, slabs rebuilt, checks, longest step in ms"),
 	OPTION("mode", OPT_CHOICE, mode, "MODE", "sigbus or handler", .choices = "sigbus|handler"),
 	OPTION("prefetch", OPT_CHOICE, prefetch, "NAME", "prefetcher",
 	       .choices = "none|sequential|stride|majority|auto"),
@@ -52,7 +57,8 @@ static uint64_t *area;
 static uint64_t *shadow; /* [thread][page]: what the thread wrote to its slice last */
 static size_t pages;
 static uint64_t end_ns;
-static _Atomic uint64_t differences, checks, writes;
+static _Atomic uint64_t differences, checks, writes, longest_ns;
+static _Atomic bool done;
 
 static uint64_t rnd(uint64_t *s)
 {
@@ -158,9 +164,14 @@ static void *work(void *arg)
 			/* Half random, half one scan: prefetching and eviction at once. */
 			size_t page = i % 2 ? rnd(&s) % pages : (scan = (scan + 1) % pages);
 
+			uint64_t begin = clock_ns(), took;
+
 			slice_check(page, t);
 			if (rnd(&s) % 2)
 				slice_write(page, t);
+			took = clock_ns() - begin;
+			if (took > longest_ns)
+				longest_ns = took;
 		}
 		own_step(&own[rnd(&s) % OWN_RANGES], &s);
 	}
@@ -183,23 +194,52 @@ static void *page_out(void *unused)
 	return unused;
 }
 
+/* Renamed over the old one, so that a reader finds a whole line. */
+static void *tell_health(void *unused)
+{
+	const struct timespec pause = {.tv_nsec = 20000000};
+	char name[4096];
+
+	snprintf(name, sizeof name, "%s.new", config.health);
+	while (!done) {
+		struct inject_stats st;
+		FILE *f = fopen(name, "w");
+
+		if (!f)
+			err(1, "%s", name);
+		inject_stats(heap, &st);
+		fprintf(f, "%llu %llu %llu %llu %llu\n", (unsigned long long)st.slabs_degraded,
+			(unsigned long long)st.members_lost, (unsigned long long)st.slabs_rebuilt,
+			(unsigned long long)checks, (unsigned long long)longest_ns / 1000000);
+		fclose(f);
+		if (rename(name, config.health))
+			err(1, "%s", config.health);
+		nanosleep(&pause, NULL);
+	}
+	return unused;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct opt_command cmd = {
 		.name = "inject-stress", .usage = "[OPTIONS]", .summary = "Checks a heap under load.",
 		.table = table, .count = sizeof table / sizeof *table};
 	struct inject_stats st;
-	pthread_t thread[MAX_THREADS], pager;
+	pthread_t thread[MAX_THREADS], pager, teller;
+	unsigned k = 0, m = 0;
 	int first, r = opt_parse(&cmd, argc, argv, &config, &first);
 	void *p;
 
 	if (r)
 		errx(r > 0 ? 0 : 2, "%s", r > 0 ? "" : err_text());
+	if (config.code && parse_code(config.code, &k, &m))
+		errx(2, "%s", err_text());
 	if (inject_open(&(struct inject_options){
 				.size = sizeof(struct inject_options), .name = "stress",
 				.donors = config.donor.item, .donors_count = config.donor.count,
 				.heap_bytes = config.size + (256 << 20), .local_bytes = config.local,
 				.mode = config.mode[0] == 's' ? INJECT_MODE_SIGBUS : INJECT_MODE_HANDLER,
+				.replicas = (unsigned)config.replicas, .code_data = k, .code_parity = m,
 				.prefetch = config.prefetch}, &heap) ||
 	    inject_alloc(heap, config.size, &p))
 		errx(1, "%s", inject_error());
@@ -212,6 +252,8 @@ int main(int argc, char **argv)
 	for (uintptr_t t = 0; t < config.threads; t++)
 		if (pthread_create(&thread[t], NULL, work, (void *)t))
 			err(1, "pthread_create");
+	if (config.health && pthread_create(&teller, NULL, tell_health, NULL))
+		err(1, "pthread_create");
 	if (config.page_out_ns && pthread_create(&pager, NULL, page_out, NULL))
 		err(1, "pthread_create");
 	if (config.page_out_ns)
@@ -221,6 +263,9 @@ int main(int argc, char **argv)
 	for (size_t page = 0; page < pages; page++)
 		for (unsigned t = 0; t < config.threads; t++)
 			slice_check(page, t);
+	done = true;
+	if (config.health)
+		pthread_join(teller, NULL);
 	inject_stats(heap, &st);
 	printf("checks %llu, writes %llu, differences %llu; faults %llu (staged %llu, shared %llu), in %llu, "
 	       "out %llu, clean %llu, prefetched %llu, hits %llu, resident %llu of %llu\n",
