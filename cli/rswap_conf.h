@@ -19,7 +19,7 @@
 enum rswap_via {
 	RSWAP_VIA_AUTO,   /* the module where it is loaded or can be, else nbd */
 	RSWAP_VIA_MODULE, /* the kernel's rswap */
-	RSWAP_VIA_NBD,    /* nbdkit with nbd-client, or with nbdfuse and a loop device */
+	RSWAP_VIA_NBD,    /* nbdkit, nbdfuse and a loop device */
 };
 
 struct rswap_conf {

@@ -258,82 +258,15 @@ static int attach_loop(const char *folder, char device[RSWAP_DEVICE_BYTES], int 
 	return err_fail(-EBUSY, "no loop device is free");
 }
 
-/* --- nbd-client --- */
-
-static bool kernel_has_nbd(void)
-{
-	static const char *const probe[] = {"modprobe", "nbd", NULL};
-	static const char *const client[] = {"nbd-client", "-V", NULL};
-
-	if (rswap_run(client))
-		return false;
-	return !access("/sys/block/nbd0", F_OK) ||
-	       (!rswap_run(probe) && !access("/sys/block/nbd0", F_OK));
-}
-
-static int start_nbdkit(const struct rswap_conf *c, uint64_t bytes, const char *folder)
-{
-	static struct args a;
-	char sock[280], ready[280], log[280], pid_text[20];
-	pid_t pid;
-	int r;
-
-	snprintf(sock, sizeof sock, "%s/nbd.sock", folder);
-	snprintf(ready, sizeof ready, "%s/nbdkit.ready", folder);
-	snprintf(log, sizeof log, "%s/log", folder);
-	a = (struct args){0};
-	add(&a, "nbdkit");
-	add(&a, "-f");
-	add(&a, "--swap");
-	add(&a, "-P");
-	add(&a, ready);
-	add(&a, "-U");
-	add(&a, sock);
-	add_plugin(&a, c, bytes);
-	r = rswap_start(a.word, log, &pid);
-	if (r)
-		return r;
-	snprintf(pid_text, sizeof pid_text, "%d", pid);
-	r = write_line(folder, "nbdkit.pid", pid_text);
-	return r ? r : await(pid, "nbdkit", ready, log);
-}
-
-static int attach_client(const char *folder, char device[RSWAP_DEVICE_BYTES])
-{
-	char sock[280], path[100];
-	int r = err_fail(-EBUSY, "no nbd device is free");
-
-	snprintf(sock, sizeof sock, "%s/nbd.sock", folder);
-	for (unsigned i = 0; i < LOOP_TRIES; i++) {
-		/* Not -persist: an nbdkit that came again would serve an empty volume. */
-		const char *const argv[] = {"nbd-client", "-unix", sock, device, "-swap",
-					    "-C",         "4",     "-b", "4096", NULL};
-
-		snprintf(device, RSWAP_DEVICE_BYTES, "/dev/nbd%u", i);
-		snprintf(path, sizeof path, "/sys/block/nbd%u/pid", i);
-		if (access(device, F_OK) || !access(path, F_OK))
-			continue;
-		r = write_line(folder, "nbd-device", device);
-		return r ? r : rswap_run(argv);
-	}
-	return r;
-}
-
 int rswap_nbd_open(const struct rswap_conf *c, uint64_t bytes, const char *folder,
 		   char device[RSWAP_DEVICE_BYTES], int *fd)
 {
 	int r;
 
 	*fd = -1;
-	if (kernel_has_nbd()) {
-		r = start_nbdkit(c, bytes, folder);
-		if (!r)
-			r = attach_client(folder, device);
-	} else {
-		r = start_nbdfuse(c, bytes, folder);
-		if (!r)
-			r = attach_loop(folder, device, fd);
-	}
+	r = start_nbdfuse(c, bytes, folder);
+	if (!r)
+		r = attach_loop(folder, device, fd);
 	if (r)
 		return r;
 	set_queue(device, "scheduler", "none");
@@ -380,9 +313,7 @@ static int unmount(const char *folder)
 
 static void remove_files(const char *folder)
 {
-	static const char *const names[] = {"nbdfuse.ready", "nbdfuse.pid", "nbdkit.ready",
-					    "nbdkit.pid",    "nbd.sock",    "nbd-device",
-					    "log"};
+	static const char *const names[] = {"nbdfuse.ready", "nbdfuse.pid", "log"};
 	char path[300];
 
 	for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
@@ -395,19 +326,9 @@ static void remove_files(const char *folder)
 
 int rswap_nbd_close(const char *folder)
 {
-	char device[RSWAP_DEVICE_BYTES];
 	int r;
 
-	if (read_line(folder, "nbd-device", device, sizeof device)) {
-		const char *const argv[] = {"nbd-client", "-d", device, NULL};
-
-		r = rswap_run(argv);
-		if (r)
-			return r;
-	}
 	r = unmount(folder);
-	if (!r)
-		r = stop(folder, "nbdkit");
 	if (!r)
 		r = stop(folder, "nbdfuse");
 	if (r)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A device over NBD, for hosts that have not our module: nbdkit with our plugin, and in front of it
- * nbd-client where the kernel has the module nbd, else nbdfuse and a loop device. What was begun is
+ * nbdfuse and a loop device. What was begun is
  * written into a folder before it is done, so that rswap_nbd_close() undoes it from any point, also
  * in another process.
  */
