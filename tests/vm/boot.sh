@@ -9,7 +9,7 @@ set -uo pipefail
 
 kernel=$1 initramfs=$2 log=$3 seconds=$4 memory=$5 cpus=$6 append=$7; shift 7
 
-timeout -k 5 "$seconds" qemu-system-x86_64 -M q35 -accel tcg,thread=multi,tb-size=256 -cpu max \
+timeout --foreground -k 5 "$seconds" qemu-system-x86_64 -M q35 -accel tcg,thread=multi,tb-size=256 -cpu max \
 	-m "$memory" -smp "$cpus" -nodefaults -no-user-config -display none -no-reboot \
 	-serial stdio -device isa-debug-exit,iobase=0x501,iosize=4 \
 	-kernel "$kernel/vmlinux" -initrd "$initramfs" \

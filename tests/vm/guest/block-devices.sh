@@ -72,8 +72,10 @@ if wants rswap-tcp || wants rswap-rdma; then
 	n=0
 	for transport in tcp rdma; do
 		wants "rswap-$transport" || continue
-		start_donor "$transport" "$((mib + 64))M" 10.9.0.1 "$transport"
-		attach "rswap$n" --size "${mib}M" --replicas 1 --donor "$transport:10.9.0.1:$port"
+		rdma=
+		[ "$transport" = tcp ] || rdma=rdma
+		start_donor "$transport" "$((mib + 64))M" 10.9.0.1 "477$n" $rdma
+		infuse attach "rswap$n" --size "${mib}M" --replicas 1 --donor "${donor[$transport]}"
 		until_block "/dev/rswap$n" "rswap-$transport"
 		n=$((n + 1))
 	done
