@@ -26,6 +26,7 @@ struct config {
 	const char *registry;
 	struct donor_keys keys;
 	uint64_t size, replicas, deadline_ns;
+	bool add;
 };
 
 #define FIELD(f) offsetof(struct config, f)
@@ -37,6 +38,8 @@ static const struct opt table[] = {
 	 .help = "copies of each page, on different donors [1]", .min = 1, .max = RSWAP_MAX_REPLICAS},
 	{.name = "donor", .type = OPT_LIST, .offset = FIELD(donor), .arg = "ADDR",
 	 .help = "tcp:HOST:PORT, or tcp:HOST:PORT,rdma:HOST:PORT; may be repeated"},
+	{.name = "add", .type = OPT_FLAG, .offset = FIELD(add),
+	 .help = "let the donors join a device that is there: for replicas that are missing"},
 	{.name = "registry", .type = OPT_STRING, .offset = FIELD(registry), .arg = "FILE",
 	 .help = "use the donors announced there"},
 	{.name = "deadline", .type = OPT_DURATION, .offset = FIELD(deadline_ns), .arg = "TIME",
@@ -142,18 +145,21 @@ static int send_device(struct rswap_socket *s, const struct attach *a, const uin
 	return rswap_call(s, m, a->name);
 }
 
-static int send_donor(struct rswap_socket *s, const struct attach *a, uint32_t i)
+static int send_donor(struct rswap_socket *s, const struct attach *a, uint32_t i, bool add)
 {
 	const struct attach_donor *d = &a->donor[i];
 	const struct tp_addr *tcp = &d->conn->addr;
 	struct nlmsghdr *m = rswap_message(s, RSWAP_CMD_DONOR_ADD);
 
 	mnl_attr_put_strz(m, RSWAP_A_NAME, a->name);
-	mnl_attr_put_u32(m, RSWAP_A_DONOR, i);
+	if (!add)
+		mnl_attr_put_u32(m, RSWAP_A_DONOR, i);
 	mnl_attr_put_strz(m, RSWAP_A_ADDRESS, d->address);
 	mnl_attr_put_strz(m, RSWAP_A_TRANSPORT, d->transport);
 	mnl_attr_put(m, RSWAP_A_SOCKADDR, tcp->len, tcp->sockaddr);
 	mnl_attr_put(m, RSWAP_A_DATA_SOCKADDR, d->data.len, d->data.sockaddr);
+	if (add)
+		return rswap_call(s, m, a->name);
 	mnl_attr_put(m, RSWAP_A_BOOT, sizeof d->hello.welcome.boot, d->hello.welcome.boot);
 	mnl_attr_put_strz(m, RSWAP_A_DONOR_NAME, (const char *)d->hello.welcome.name);
 	mnl_attr_put_strz(m, RSWAP_A_DOMAIN, (const char *)d->hello.welcome.domain);
@@ -184,7 +190,7 @@ static int hand_over(struct rswap_socket *s, const struct attach *a, const uint8
 	int r = send_device(s, a, key);
 
 	for (uint32_t i = 0; i < a->donors && !r; i++)
-		r = send_donor(s, a, i);
+		r = send_donor(s, a, i, false);
 	if (!r)
 		r = send_map(s, a);
 	if (r)
@@ -203,6 +209,16 @@ static void wait_for_node(const char *name)
 	snprintf(path, sizeof path, "/dev/%s", name);
 	for (int i = 0; i < 200 && access(path, F_OK); i++)
 		nanosleep(&pause, NULL);
+}
+
+/* The module connects to them by itself; infuse devices tells whether it could. */
+static int add_to_device(struct rswap_socket *s, struct attach *a, const struct config *c)
+{
+	int r = add_donors(a, c);
+
+	for (uint32_t i = 0; i < a->donors && !r; i++)
+		r = send_donor(s, a, i, true);
+	return r;
 }
 
 static int attach(struct rswap_socket *s, struct attach *a, const struct config *c)
@@ -236,7 +252,9 @@ int verb_attach(int argc, char **argv)
 		return r > 0 ? 0 : VERB_USAGE;
 	if (first >= argc)
 		return err_fail(VERB_USAGE, "which device? For example: infuse attach rswap0 --size 8G");
-	if (!c.size)
+	if (c.add && !c.donor.count)
+		return err_fail(VERB_USAGE, "--add needs a --donor");
+	if (!c.size && !c.add)
 		return err_fail(VERB_USAGE, "--size says how large the device is to be");
 	r = verb_no_words(argc, argv, first + 1);
 	if (r)
@@ -256,10 +274,10 @@ int verb_attach(int argc, char **argv)
 	a->borrower[0] |= 1;
 	r = rswap_open(&s);
 	if (!r) {
-		r = attach(s, a, &c);
+		r = c.add ? add_to_device(s, a, &c) : attach(s, a, &c);
 		rswap_close(s);
 	}
-	if (!r)
+	if (!r && !c.add)
 		wait_for_node(a->name);
 	attach_release(a, r != 0);
 	free(a);

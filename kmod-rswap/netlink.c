@@ -74,7 +74,7 @@ static struct rswap_device *find(struct genl_info *info, bool started)
 	dev = rswap_device_find(nla_data(info->attrs[RSWAP_A_NAME]));
 	if (!dev)
 		return ERR_PTR(refuse(info, -ENODEV, "there is no such device"));
-	if (!started && dev->portid != info->snd_portid)
+	if (!started && !dev->started && dev->portid != info->snd_portid)
 		return ERR_PTR(refuse(info, -EBUSY, "the device is not this socket's to make"));
 	return dev;
 }
@@ -171,6 +171,14 @@ static int take_sockaddr(const struct nlattr *a, struct sockaddr_storage *to, in
 	return 0;
 }
 
+/* A donor for a device that is in use: it holds nothing, and has room for what is missing. */
+static int join(struct rswap_donor *d, struct genl_info *info)
+{
+	if (ALIGN(sizeof(struct rswap_msg) + d->t->msg_bytes, 8) > d->dev->msg_bytes)
+		return refuse(info, -EOPNOTSUPP, "the device was made without this transport");
+	return rswap_donor_alloc_conns(d);
+}
+
 static int add_donor(struct rswap_device *dev, struct genl_info *info)
 {
 	struct nlattr **a = info->attrs;
@@ -181,7 +189,9 @@ static int add_donor(struct rswap_device *dev, struct genl_info *info)
 
 	if (!t)
 		return refuse(info, -EPROTONOSUPPORT, "this module has no such transport");
-	if (nla_get_u32(a[RSWAP_A_DONOR]) != dev->donors || dev->donors == RSWAP_MAX_DONORS)
+	if (dev->donors == RSWAP_MAX_DONORS ||
+	    (!dev->started && (!a[RSWAP_A_DONOR] || !a[RSWAP_A_BOOT] ||
+			       nla_get_u32(a[RSWAP_A_DONOR]) != dev->donors)))
 		return refuse(info, -EINVAL, "donors come in the order of their numbers, 64 at most");
 	r = rswap_donor_create(dev, dev->donors, t, &d);
 	if (r)
@@ -198,8 +208,17 @@ static int add_donor(struct rswap_device *dev, struct genl_info *info)
 		strscpy(d->name, nla_data(a[RSWAP_A_DONOR_NAME]), sizeof d->name);
 	if (a[RSWAP_A_DOMAIN])
 		strscpy(d->domain, nla_data(a[RSWAP_A_DOMAIN]), sizeof d->domain);
-	memcpy(d->boot, nla_data(a[RSWAP_A_BOOT]), sizeof d->boot);
-	dev->donor[dev->donors++] = d;
+	if (a[RSWAP_A_BOOT])
+		memcpy(d->boot, nla_data(a[RSWAP_A_BOOT]), sizeof d->boot);
+	r = dev->started ? join(d, info) : 0;
+	if (r) {
+		rswap_donor_free(d);
+		return r;
+	}
+	dev->donor[dev->donors] = d;
+	smp_store_release(&dev->donors, dev->donors + 1); /* others look without the lock */
+	if (dev->started)
+		rswap_donor_start(d);
 	return 0;
 }
 
@@ -209,7 +228,7 @@ static int add_map(struct rswap_device *dev, struct genl_info *info)
 	u32 places = nla_len(info->attrs[RSWAP_A_MAP]) / sizeof *p;
 	u64 first = nla_get_u64(info->attrs[RSWAP_A_FIRST]), n = places / dev->replicas;
 
-	if (!n || places % dev->replicas || first != dev->mapped || n > dev->slabs - first)
+	if (dev->started || !n || places % dev->replicas || first != dev->mapped || n > dev->slabs - first)
 		return refuse(info, -EINVAL, "slabs come in order, each with all its replicas");
 	for (u32 i = 0; i < places; i++) {
 		u32 k = i % dev->replicas;
@@ -233,8 +252,8 @@ static int start(struct rswap_device *dev, struct genl_info *info)
 {
 	int r;
 
-	if (dev->mapped != dev->slabs || !dev->donors)
-		return refuse(info, -EINVAL, "the map is not complete");
+	if (dev->started || dev->mapped != dev->slabs || !dev->donors)
+		return refuse(info, -EINVAL, "the map is not complete, or the device is there already");
 	r = rswap_device_start(dev);
 	if (!r)
 		return 0;
@@ -263,9 +282,7 @@ static int on_new(struct genl_info *info, bool complete,
 static int do_donor(struct sk_buff *skb, struct genl_info *info)
 {
 	return on_new(info,
-		      HAVE(info, RSWAP_A_DONOR, RSWAP_A_ADDRESS, RSWAP_A_TRANSPORT, RSWAP_A_SOCKADDR,
-			   RSWAP_A_BOOT),
-		      add_donor);
+		      HAVE(info, RSWAP_A_ADDRESS, RSWAP_A_TRANSPORT, RSWAP_A_SOCKADDR), add_donor);
 }
 
 static int do_map(struct sk_buff *skb, struct genl_info *info)

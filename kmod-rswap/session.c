@@ -154,8 +154,16 @@ static int check_boot(struct rswap_donor *d)
 
 	if (le32_to_cpu(d->welcome.slab_pages) != dev->slab_pages)
 		return -EINVAL;
+	for (unsigned int i = 0; i < dev->donors; i++)
+		if (dev->donor[i] != d && rswap_donor_up(dev->donor[i]) &&
+		    !memcmp(d->welcome.boot, dev->donor[i]->boot, sizeof d->boot))
+			return -EEXIST; /* the same one by another address */
 	if (!memcmp(d->welcome.boot, d->boot, sizeof d->boot))
 		return 0;
+	if (!memchr_inv(d->boot, 0, sizeof d->boot)) { /* it joined a device in use */
+		memcpy(d->boot, d->welcome.boot, sizeof d->boot);
+		return 0;
+	}
 	if (!dev->started)
 		return -ESTALE;
 	rswap_log(dev, warn, "donor '%s' was started anew: what it held is gone\n", d->address);

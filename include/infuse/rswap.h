@@ -34,7 +34,8 @@ enum rswap_command {
 	RSWAP_CMD_DEVICE_NEW, /* NAME, SLABS, SLAB_PAGES, REPLICAS, BORROWER; DEADLINE_MS, EPOCH,
 				 KEY, VOLUME */
 	RSWAP_CMD_DONOR_ADD,  /* NAME, DONOR, ADDRESS, TRANSPORT, SOCKADDR, BOOT; DATA_SOCKADDR,
-				 DONOR_NAME, DOMAIN */
+				 DONOR_NAME, DOMAIN. Of a device that was started, NAME, ADDRESS,
+				 TRANSPORT and SOCKADDR are enough: it gets what is missing. */
 	RSWAP_CMD_MAP_ADD,    /* NAME, FIRST, MAP */
 	RSWAP_CMD_START,      /* NAME; blocks until all donors are connected, or for a deadline */
 	RSWAP_CMD_DETACH,     /* NAME; -EBUSY while it is in use */
