@@ -140,13 +140,14 @@ static void *arena_alloc(size_t bytes, const char *file, int line)
 
 static void arena_free(void *p, const char *file, int line)
 {
-	struct block *b = (struct block *)p - 1;
+	struct block *b;
 	unsigned class;
 
 	(void)file;
 	(void)line;
 	if (!p)
 		return;
+	b = (struct block *)p - 1;
 	class = class_of(b->bytes);
 	if (class > CLASS_MAX) {
 		secret_unmap(b, b->bytes + sizeof *b);

@@ -50,7 +50,7 @@ for peer in $ran; do
 			> "$scratch/bench.log" 2>&1 &
 		bench=$!
 		started+=("$bench")
-		until_true 30 swapping
+		until_true 90 swapping
 		kill -s "$signal" "$bench"
 		until_true 40 gone "$bench"
 		# A killed one can't remove its own folder; its keeper's is another.

@@ -32,7 +32,7 @@ planted() {
 	END
 }
 
-seeds=${INFUSE_PLANTED_SEEDS:-2000}
+seeds=${INFUSE_PLANTED_SEEDS:-20000}
 build=$INFUSE_BUILD
 [ -f "$build/build.ninja" ] && command -v ninja > /dev/null || skip "only ninja's builds can be built again in part"
 link=$(ninja -C "$build" -t commands infuse-sim | tail -1)
