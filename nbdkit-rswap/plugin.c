@@ -428,4 +428,6 @@ static struct nbdkit_plugin plugin = {
 	.extents = rswap_extents,
 };
 
+/* The macro declares nothing. */
+extern struct nbdkit_plugin *plugin_init(void);
 NBDKIT_REGISTER_PLUGIN(plugin)

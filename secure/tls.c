@@ -123,12 +123,13 @@ static int ssl_fail(int err, const char *what)
 static int set_up(struct tls_config *c)
 {
 	const struct tls_options *o = &c->o;
+	char groups[] = "X25519:P-256"; /* OpenSSL's macro casts a const away */
 	int verify = SSL_VERIFY_PEER | (o->server ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0);
 
 	if (!SSL_CTX_set_min_proto_version(c->ctx, TLS1_3_VERSION) ||
 	    !SSL_CTX_set_max_proto_version(c->ctx, TLS1_3_VERSION) ||
 	    !SSL_CTX_set_ciphersuites(c->ctx, SUITE) ||
-	    !SSL_CTX_set1_groups_list(c->ctx, "X25519:P-256") ||
+	    !SSL_CTX_set1_groups_list(c->ctx, groups) ||
 	    !SSL_CTX_set_num_tickets(c->ctx, 0) || !SSL_CTX_set_max_early_data(c->ctx, 0) ||
 	    (o->server &&
 	     !SSL_CTX_set_session_id_context(c->ctx, (const unsigned char *)"infuse", 6)))
@@ -203,7 +204,7 @@ static bool expect_name(SSL *ssl, const char *name)
 {
 	if (is_address(name))
 		return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name);
-	return SSL_set1_host(ssl, name) && SSL_set_tlsext_host_name(ssl, name);
+	return SSL_set1_host(ssl, name) && SSL_set_tlsext_host_name(ssl, (uintptr_t)name);
 }
 
 static bool begin(struct tls *t, const char *name)

@@ -167,7 +167,7 @@ static void take_event(struct srv_rdma *s, struct rdma_cm_event *e)
 	case RDMA_CM_EVENT_DEVICE_REMOVAL:
 		log_error("an RDMA device is being removed: %s",
 			  c ? "its connections end" : "it is not listened on any more");
-		/* fall through */
+		__attribute__((fallthrough));
 	case RDMA_CM_EVENT_CONNECT_ERROR:
 	case RDMA_CM_EVENT_UNREACHABLE:
 	case RDMA_CM_EVENT_REJECTED:

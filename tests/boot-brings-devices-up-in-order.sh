@@ -44,7 +44,7 @@ verify rswap@rswap0.service
 # A network manager as most are: with default dependencies, so behind swap.target.
 printf '[Unit]\nBefore=network-online.target\n[Service]\nType=oneshot\nExecStart=/bin/true\n[Install]\nWantedBy=network-online.target\n' \
 	> "$scratch/units/NetworkManager-wait-online.service"
-rm -rf "$scratch/etc"
+rm -rf "${scratch:?}/etc"
 mkdir -p "$scratch/etc/network-online.target.wants"
 ln -s "$scratch/units/NetworkManager-wait-online.service" "$scratch/etc/network-online.target.wants/"
 generate

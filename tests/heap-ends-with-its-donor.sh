@@ -53,7 +53,7 @@ for mode in sigbus handler; do
 	done
 done
 # Pages that were on their way out at that moment are told of first, and end it: try again then.
-for try in 1 2 3 4 5; do
+for _ in 1 2 3 4 5; do
 	lose lost-callback sigbus tcp KILL
 	case $out in *"written back are lost"*) ;; *) break ;; esac
 done

@@ -25,6 +25,5 @@ if(NOT INFUSE_SANITIZE)
   infuse_vm_test(vm-a-device-fails-only-what-is-lost-6.12 a-device-fails-only-what-is-lost 900 6.12)
   set_tests_properties(vm-a-device-fails-only-what-is-lost-6.12 PROPERTIES PROCESSORS 2)
   infuse_vm_test(vm-a-donor-that-dies-costs-little-time-tcp a-donor-that-dies-costs-little-time 1800 6.12 tcp 20)
-  infuse_vm_test(vm-a-small-guest-gets-through-its-swap-tcp a-small-guest-gets-through-its-swap 900 6.12 tcp)
-  set_tests_properties(vm-a-small-guest-gets-through-its-swap-tcp PROPERTIES PROCESSORS 2)
+  # a-small-guest-gets-through-its-swap is run by hand (tests/vm/README.md): it is not settled yet.
 endif()

@@ -173,7 +173,7 @@ static void check_all(struct work *w)
 static const char *rdma(void)
 {
 	if (!test_rdma())
-		cr_skip("INFUSE_TEST_RDMA names no RDMA device's address");
+		cr_skip_test("INFUSE_TEST_RDMA names no RDMA device's address");
 	return "rdma";
 }
 

@@ -202,9 +202,9 @@ static inline const char *donor_address(const struct test_donor *d, const char *
 	const char *last = strrchr(way, ':') ? strrchr(way, ':') + 1 : way;
 
 	if (!strcmp(last, "tcp"))
-		snprintf(buf, 160, "%.*s%s", (int)(last - way), way, d->tcp);
+		cr_assert_lt(snprintf(buf, 160, "%.*s%s", (int)(last - way), way, d->tcp), 160);
 	else if (!strcmp(last, "rdma"))
-		snprintf(buf, 160, "%.*s%s", (int)(last - way), way, d->rdma);
+		cr_assert_lt(snprintf(buf, 160, "%.*s%s", (int)(last - way), way, d->rdma), 160);
 	else
 		cr_assert_lt(snprintf(buf, 160, "%s:%s", way, d->path), 160);
 	return buf;

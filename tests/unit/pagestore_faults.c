@@ -122,7 +122,7 @@ Test(faults, unix_donor_that_is_killed_is_an_error)
 Test(faults, rdma_donor_that_is_killed_is_an_error)
 {
 	if (!test_rdma())
-		cr_skip("INFUSE_TEST_RDMA names no RDMA device's address");
+		cr_skip_test("INFUSE_TEST_RDMA names no RDMA device's address");
 	a_killed_donor_is_an_error("rdma");
 }
 Test(faults, shm_donor_that_is_killed_is_an_error)

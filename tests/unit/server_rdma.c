@@ -28,7 +28,7 @@ static void start(void)
 	FILE *f;
 
 	if (!getenv("INFUSE_TEST_RDMA"))
-		cr_skip("INFUSE_TEST_RDMA names no RDMA device's address");
+		cr_skip_test("INFUSE_TEST_RDMA names no RDMA device's address");
 	snprintf(arg, sizeof arg, "--listen=rdma:%s:0", getenv("INFUSE_TEST_RDMA"));
 	snprintf(keys, sizeof keys, "--rdma-keys=%s", kind ? kind : "auto");
 	donor_start(&d, more);
