@@ -6,9 +6,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static const char *log_name = "infuse";
-static _Atomic enum log_level log_max = LOG_INFO; /* may change while others log */
-static int log_journal;
+/* All of them may change while others log. */
+static const char *_Atomic log_name = "infuse";
+static _Atomic enum log_level log_max = LOG_INFO;
+static _Atomic int log_journal;
 
 void log_open(const char *name, enum log_level max)
 {

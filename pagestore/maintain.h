@@ -60,7 +60,7 @@ struct maintain {
 	uint64_t seen_dropped, seen_moves; /* what the last look knew */
 	uint64_t budget_ns;    /* when what was copied so far is paid for */
 	struct ask ask[PS_MAX_DONORS]; /* its thread's, without the lock */
-	uint64_t rebuilt_pages, rebuilt_slabs, moved_slabs;
+	_Atomic uint64_t rebuilt_pages, rebuilt_slabs, moved_slabs;
 };
 
 /* rebuild.c: starts what is most urgent, if nothing is under way. */

@@ -416,9 +416,9 @@ void ps_counters(const struct ps_volume *v, struct ps_counters *ret)
 	ret->dropped = __atomic_load_n(&v->map.dropped, __ATOMIC_RELAXED);
 	if (!v->maintain)
 		return;
-	ret->rebuilt_pages = __atomic_load_n(&v->maintain->rebuilt_pages, __ATOMIC_RELAXED);
-	ret->rebuilt_slabs = __atomic_load_n(&v->maintain->rebuilt_slabs, __ATOMIC_RELAXED);
-	ret->moved_slabs = __atomic_load_n(&v->maintain->moved_slabs, __ATOMIC_RELAXED);
+	ret->rebuilt_pages = v->maintain->rebuilt_pages;
+	ret->rebuilt_slabs = v->maintain->rebuilt_slabs;
+	ret->moved_slabs = v->maintain->moved_slabs;
 }
 
 uint32_t ps_slab_pages(const struct ps_volume *v)

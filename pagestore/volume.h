@@ -21,9 +21,9 @@ struct donor {
 	struct tp_hello hello;
 	struct wire_stat stat;
 	unsigned domain; /* a number for its failure domain */
-	bool dead;     /* its control connection is not to be used any more */
+	_Atomic bool dead; /* its control connection is not to be used any more */
 	int error;     /* the last one of any connection; written by all threads */
-	uint64_t held; /* slabs */
+	_Atomic uint64_t held; /* slabs */
 };
 
 /* One operation on a donor's control connection. */

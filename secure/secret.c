@@ -162,11 +162,12 @@ static void arena_free(void *p, const char *file, int line)
 
 static void *arena_realloc(void *p, size_t bytes, const char *file, int line)
 {
-	const struct block *b = (struct block *)p - 1;
+	const struct block *b;
 	void *fresh;
 
 	if (!p)
 		return arena_alloc(bytes, file, line);
+	b = (struct block *)p - 1;
 	if (!bytes) {
 		arena_free(p, file, line);
 		return NULL;
