@@ -61,6 +61,14 @@ void volume_place_donors(const struct ps_volume *v, struct place_donor *ret)
 	}
 }
 
+static bool any_dead(const struct ps_volume *v)
+{
+	for (unsigned d = 0; d < v->donors; d++)
+		if (v->donor[d].dead)
+			return true;
+	return false;
+}
+
 /*
  * lists.count and the plan for `need` slabs; returns the members of each, or 0. While donors are
  * lost, slabs that lack members are better than none: the maintenance adds them later.
@@ -68,7 +76,9 @@ void volume_place_donors(const struct ps_volume *v, struct place_donor *ret)
 static unsigned make_plan(struct ps_volume *v, uint64_t need)
 {
 	struct place_donor donor[PS_MAX_DONORS];
-	unsigned n = v->map.members, least = map_gone(&v->map) ? v->map.need : n;
+	unsigned n = v->map.members, least;
+
+	least = map_gone(&v->map) || any_dead(v) ? v->map.need : n;
 
 	for (; n >= least; n--) {
 		volume_place_donors(v, donor);
@@ -94,25 +104,37 @@ static void give_back(struct ps_volume *v)
 	control_lists(v, TP_FREE, NULL);
 }
 
-/* 1: a donor had less than it said; plan anew. */
+/* After control_lists() failed: a donor died of which the volume can do without. */
+static bool can_do_without(const struct ps_volume *v)
+{
+	return v->map.members > v->map.need && v->lists.failed >= 0 &&
+	       v->donor[v->lists.failed].dead;
+}
+
+/* 1: a donor had less than it said, or died meanwhile; plan anew. */
 static int grant(struct ps_volume *v)
 {
 	int r = control_lists(v, TP_GRANT, NULL);
 
 	if (r) {
-		int full = r == -ENOSPC;
+		bool anew = r == -ENOSPC || can_do_without(v);
 
-		if (!full)
+		if (!anew)
 			control_told(v, r, "did not grant slabs");
 		give_back(v);
-		return full ? 1 : r;
+		return anew ? 1 : r;
 	}
 	memset(v->lists.done, 0, sizeof v->lists.done);
 	r = control_lists(v, TP_MAP, NULL);
 	if (r) {
-		control_told(v, r, "did not hand slabs over");
+		bool anew = can_do_without(v);
+
+		if (!anew)
+			control_told(v, r, "did not hand slabs over");
 		memcpy(v->lists.done, v->lists.count, sizeof v->lists.done);
 		give_back(v);
+		if (anew)
+			return 1;
 	}
 	return r;
 }

@@ -29,9 +29,19 @@ lend() {
 	[ -s "$scratch/$1.ready" ]
 }
 
+# Rewritten in place, so it may be empty for a moment.
+told() { degraded && [ -n "$longest" ]; }
 degraded() { read -r now lost rebuilt checks longest < "$scratch/health"; }
 is_hurt() { degraded && [ "${lost:-0}" -gt "$lost_before" ]; } # it may be whole again before we look
 is_whole() { degraded && [ "$now" -eq 0 ]; }
+
+wait_for() {
+	local end=$((SECONDS + 60))
+	until "$1"; do
+		[ $SECONDS -lt $end ] || fail "round $i, $name: not $1: $(cat "$scratch/health"), $lost_before before: $(cat "$scratch/stress.out")"
+		read -rt 0.05 <> <(:) || true
+	done
+}
 
 # survive WAY DONORS OPTIONS...
 survive() {
@@ -50,13 +60,14 @@ survive() {
 	for ((i = 0; i < rounds; i++)); do
 		name=${names[$((i % count))]}
 		pid_of=donor_${name}_pid
-		degraded || true
+		until_true 10 told
+		degraded
 		lost_before=$lost
 		kill -KILL "${!pid_of}"
 		wait "${!pid_of}" 2>/dev/null || true
-		until_true 60 is_hurt
+		wait_for is_hurt
 		again "$name"
-		until_true 60 is_whole
+		wait_for is_whole
 		kill -0 $stress 2>/dev/null || fail "round $i: $(cat "$scratch/stress.out")"
 	done
 	kill -TERM $stress
