@@ -33,8 +33,8 @@ struct config {
 	uint64_t heap_min, heap_size, donor_size;
 	const char *prefetch;
 	struct donor_keys keys;
-	uint64_t replicas, spill_size;
-	const char *code, *spill;
+	uint64_t replicas;
+	const char *code;
 	bool seal;
 	bool stats;
 	const char *stats_file;
@@ -73,16 +73,6 @@ static const struct opt table[] = {
 	 .offset = FIELD(code),
 	 .arg = "K+M",
 	 .help = "cut pages into K fragments and add M parities, on K+M donors"},
-	{.name = "spill",
-	 .type = OPT_STRING,
-	 .offset = FIELD(spill),
-	 .arg = "FILE",
-	 .help = "keep there what no donor has room for"},
-	{.name = "spill-size",
-	 .type = OPT_SIZE,
-	 .offset = FIELD(spill_size),
-	 .arg = "SIZE",
-	 .help = "at most so much of it"},
 	{.name = "seal",
 	 .type = OPT_FLAG,
 	 .offset = FIELD(seal),
@@ -383,9 +373,6 @@ static int set_environment(const struct config *c, const char *library, const ch
 	r |= set_size("INFUSE_REPLICAS", c->replicas);
 	if (c->code)
 		r |= setenv("INFUSE_CODE", c->code, 1);
-	r |= set_size("INFUSE_SPILL_SIZE", c->spill_size);
-	if (c->spill)
-		r |= set_path("INFUSE_SPILL", c->spill);
 	if (c->seal)
 		r |= setenv("INFUSE_SEAL", "1", 1);
 	if (c->stats)

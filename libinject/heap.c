@@ -179,8 +179,6 @@ static int donors_copy(struct inject_heap *h, const struct inject_options *o)
 		.replicas = o->replicas,
 		.code_data = o->code_data,
 		.code_parity = o->code_parity,
-		.spill = o->spill,
-		.spill_bytes = o->spill_bytes ? o->spill_bytes : (uint64_t)h->pages * PAGE,
 		.seal = o->seal,
 		.key_file = o->key_file,
 		.tls_ca = o->tls_ca,

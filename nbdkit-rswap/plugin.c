@@ -41,8 +41,7 @@ static struct {
 	unsigned donors;
 	uint64_t ports, replicas, deadline_ns, suspect_ns, spin_ns;
 	uint64_t code_data, code_parity;
-	const char *spill, *key_file;
-	uint64_t spill_bytes;
+	const char *key_file;
 	bool seal;
 } config = {.volume = "rswap", .spin_ns = SPIN_NS};
 
@@ -102,8 +101,6 @@ static int set(const char *key, const char *value)
 		return set_code(value);
 	if (!strcmp(key, "seal"))
 		return set_seal(value);
-	if (!strcmp(key, "spill-size"))
-		return parse_size(value, &config.spill_bytes);
 	if (!strcmp(key, "suspect"))
 		return parse_duration(value, &config.suspect_ns);
 	if (!strcmp(key, "ports"))
@@ -116,8 +113,6 @@ static int set(const char *key, const char *value)
 		config.volume = value;
 	else if (!strcmp(key, "registry"))
 		config.registry = value;
-	else if (!strcmp(key, "spill"))
-		config.spill = value;
 	else if (!strcmp(key, "key"))
 		config.key_file = value;
 	else
@@ -139,8 +134,6 @@ static int rswap_config_complete(void)
 		nbdkit_error("say the device's size: size=SIZE");
 		return -1;
 	}
-	if (config.spill && !config.spill_bytes)
-		config.spill_bytes = config.bytes;
 	return 0;
 }
 
@@ -193,8 +186,6 @@ static int open_device(void)
 		.replicas = (unsigned)config.replicas,
 		.code_data = (unsigned)config.code_data,
 		.code_parity = (unsigned)config.code_parity,
-		.spill = config.spill,
-		.spill_bytes = config.spill_bytes,
 		.key_file = config.key_file ? config.key_file : getenv(KEY_FILE_VARIABLE),
 		.seal = config.seal,
 		.deadline_ns = config.deadline_ns,
@@ -400,8 +391,6 @@ static struct nbdkit_plugin plugin = {
 		       "volume=NAME       what donors show of it [rswap]\n"
 		       "replicas=N        copies of each page, on different donors [1]\n"
 		       "code=K+M          erasure coding instead of copies, as in 4+2\n"
-		       "spill=FILE        for what donors have no room for\n"
-		       "spill-size=SIZE   its size at most [size]\n"
 		       "key=FILE          the cluster's key; donors must have it, too\n"
 		       "seal=yes          donors and the network never see what is in the pages\n"
 		       "deadline=TIME     a donor that is silent for so long has failed [3s]\n"

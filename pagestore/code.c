@@ -100,7 +100,7 @@ static uint64_t rank(const struct core *c, const struct map_slab *s, unsigned pl
 {
 	const struct core_donor *d = &c->donor[s->donor[place]];
 
-	return (uint64_t)d->slow << 62 | (uint64_t)(s->frag[place] >= c->map->parts) << 61 |
+	return (uint64_t)d->slow << 62 | (uint64_t)(map_frag(s, place) >= c->map->parts) << 61 |
 	       ((d->mean_ns + 1000) * (1 + d->sent) & ((1ull << 60) - 1));
 }
 
@@ -141,7 +141,7 @@ again:
 		if (!map_place(s, set, (unsigned)p, &donor, &handle))
 			goto again;
 		r->sent |= (uint16_t)(1u << p);
-		core_piece_add(c, run, (unsigned)p, s->frag[p], donor, handle, false);
+		core_piece_add(c, run, (unsigned)p, map_frag(s, (unsigned)p), donor, handle, false);
 	}
 	if (asked >= k)
 		return;

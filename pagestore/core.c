@@ -104,7 +104,7 @@ void core_reset(struct core *c)
 
 		d->sent = d->head = d->tail = d->sent_first = d->sent_last = 0;
 		d->probe = PROBE_NONE;
-		d->slow = false;
+		core_show(&d->slow, false);
 	}
 	c->slot[0] = (struct core_slot){0};
 	for (unsigned i = 1; i <= c->depth; i++) {
@@ -776,8 +776,10 @@ void core_opened(struct core *c, unsigned donor, const struct core_limits *limit
 
 	assert(!d->sent);
 	take_limits(c, donor, limits);
-	d->dead = d->slow = false;
-	d->mean_ns = d->high_ns = 0;
+	d->dead = false;
+	core_show(&d->slow, false);
+	core_show(&d->mean_ns, 0);
+	core_show(&d->high_ns, 0);
 	d->heard_ns = c->now_ns;
 }
 

@@ -50,6 +50,9 @@ struct core_msg {
 	bool hedged;
 };
 
+/* Sets what other threads look at, for people: they load it relaxed. */
+#define core_show(field, value) __atomic_store_n((field), (value), __ATOMIC_RELAXED)
+
 struct core_donor {
 	struct core_limits limits;
 	bool dead;

@@ -82,7 +82,6 @@ static void count_slab(const struct ps_volume *v, uint64_t slab, uint64_t gone,
 		unsigned d = s->donor[__builtin_ctz(m)];
 
 		live += !(gone >> d & 1);
-		ret->spilled += d == v->spill;
 	}
 	ret->slabs++;
 	ret->degraded += live < v->map.members;

@@ -163,7 +163,7 @@ int map_join(struct map *m, struct map_slab *s, unsigned frag, uint8_t donor, ui
 		return -ENOSPC;
 	__atomic_store_n(&s->donor[place], donor, __ATOMIC_RELAXED);
 	__atomic_store_n(&s->handle[place], handle, __ATOMIC_RELAXED);
-	s->frag[place] = (uint8_t)frag;
+	__atomic_store_n(&s->frag[place], (uint8_t)frag, __ATOMIC_RELAXED);
 	while (!change(m, s, &set, (set | SET_FILLING(place)) + SET_GENERATION))
 		;
 	return (int)place;

@@ -114,6 +114,13 @@ static inline uint64_t map_gone(const struct map *m)
 	return __atomic_load_n(&m->gone, __ATOMIC_ACQUIRE);
 }
 
+/* A wrong answer, when the place was given to another meanwhile, is no harm: then its handle is no member's,
+ * and the hash proves what is read. */
+static inline unsigned map_frag(const struct map_slab *s, unsigned place)
+{
+	return __atomic_load_n(&s->frag[place], __ATOMIC_RELAXED);
+}
+
 /* A place's donor and handle; false when the set is not `set` any more: read it again. */
 static inline bool map_place(const struct map_slab *s, uint64_t set, unsigned place, uint8_t *donor,
 			     uint64_t *handle)

@@ -32,19 +32,12 @@ static unsigned fullest(const struct place_donor *donor, uint64_t mask)
 	return most;
 }
 
-/* The donors that are left when the worse kinds of them are taken out, as long as any are. */
+/* Those in domains that are not used yet, as long as there are any. */
 static uint64_t prefer(const struct place_donor *donor, unsigned donors, uint64_t mask,
 		       uint64_t domains)
 {
-	uint64_t first = 0, apart = 0;
+	uint64_t apart = 0;
 
-	for (unsigned i = 0; i < donors; i++) {
-		if (!(mask >> i & 1))
-			continue;
-		if (!donor[i].last)
-			first |= 1ull << i;
-	}
-	mask = first ? first : mask;
 	for (unsigned i = 0; i < donors; i++)
 		if (mask >> i & 1 && !(domains >> donor[i].domain & 1))
 			apart |= 1ull << i;

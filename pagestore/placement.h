@@ -15,7 +15,6 @@
 struct place_donor {
 	uint64_t free;   /* slabs; falls as the plan takes them */
 	bool used;       /* holds slabs of this volume; set as the plan uses it */
-	bool last;       /* taken only where no others are left: the spill file */
 	unsigned domain; /* donors with the same number fail together */
 };
 

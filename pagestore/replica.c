@@ -114,7 +114,7 @@ bool run_read_more(struct core *c, unsigned slot, unsigned run)
 			return false;
 	} while (!map_place(s, set, (unsigned)place, &donor, &handle));
 	r->sent |= (uint16_t)(1u << place);
-	core_piece_add(c, run, (unsigned)place, s->frag[place], donor, handle, false);
+	core_piece_add(c, run, (unsigned)place, map_frag(s, (unsigned)place), donor, handle, false);
 	return true;
 }
 
@@ -158,12 +158,12 @@ void run_repair(struct core *c, unsigned slot, unsigned run)
 	for (uint32_t m = usable(c, s, set_live(set)); m; m &= m - 1) {
 		unsigned p = (unsigned)__builtin_ctz(m);
 
-		if (!(r->bad >> (c->map->parts ? s->frag[p] : p) & 1))
+		if (!(r->bad >> (c->map->parts ? map_frag(s, p) : p) & 1))
 			continue;
 		/* The set changed: whoever was bad has been seen to. */
 		if (set_generation(set) != r->generation || !map_place(s, set, p, &donor, &handle))
 			break;
-		core_piece_add(c, run, p, s->frag[p], donor, handle, true);
+		core_piece_add(c, run, p, map_frag(s, p), donor, handle, true);
 		COUNT(c, repairs, r->pages);
 		any = true;
 	}
@@ -352,7 +352,7 @@ again:
 			goto again;
 		}
 		r->sent |= (uint16_t)(1u << p);
-		core_piece_add(c, run, p, s->frag[p], donor, handle, true);
+		core_piece_add(c, run, p, map_frag(s, p), donor, handle, true);
 	}
 	if (c->pieces == pieces)
 		run_fail(c, slot, r, -EIO, r->stuck ? r->fail_donor : first_donor(s));

@@ -15,16 +15,17 @@
 /* A moving estimate of the 99th percentile: 99 small steps down for each large one up. */
 static void learn(struct core_donor *d, uint64_t ns)
 {
-	if (!d->mean_ns) {
-		d->mean_ns = ns + 1;
-		d->high_ns = 4 * ns + HEDGE_MIN_NS;
-		return;
+	uint64_t mean = d->mean_ns, high = d->high_ns;
+
+	if (!mean) {
+		mean = ns + 1;
+		high = 4 * ns + HEDGE_MIN_NS;
+	} else {
+		mean = mean - mean / 8 + ns / 8 + 1;
+		high = ns > high ? high + high / 20 + 1 : high - high / 2048;
 	}
-	d->mean_ns = d->mean_ns - d->mean_ns / 8 + ns / 8 + 1;
-	if (ns > d->high_ns)
-		d->high_ns += d->high_ns / 20 + 1;
-	else
-		d->high_ns -= d->high_ns / 2048;
+	core_show(&d->mean_ns, mean);
+	core_show(&d->high_ns, high);
 }
 
 static uint64_t allowance(const struct core_msg *m)
@@ -58,7 +59,7 @@ void suspect_answer(struct core *c, struct core_msg *m, int status)
 void suspect_probe_answer(struct core *c, unsigned donor)
 {
 	c->donor[donor].heard_ns = c->now_ns;
-	c->donor[donor].slow = false;
+	core_show(&c->donor[donor].slow, false);
 }
 
 void suspect_given_up(struct core *c, unsigned donor)
@@ -67,7 +68,7 @@ void suspect_given_up(struct core *c, unsigned donor)
 
 	if (!c->redundant || d->dead || c->now_ns - d->heard_ns < hedge_ns(d))
 		return;
-	d->slow = true;
+	core_show(&d->slow, true);
 	core_queue_probe(c, donor);
 }
 
@@ -102,7 +103,7 @@ static void hedge(struct core *c, struct core_msg *m)
 	c->slot[m->slot].hedged = true;
 	COUNT(c, hedges, any);
 	core_pack(c, m->slot);
-	c->donor[m->donor].slow = true;
+	core_show(&c->donor[m->donor].slow, true);
 	core_queue_probe(c, m->donor);
 }
 
@@ -148,7 +149,7 @@ static void look(struct core *c, unsigned donor)
 		m->hedged = true;
 		if (m->state == MSG_SENT && tp_writes(m->op.kind)) {
 			/* It need not be awaited to know that others are faster. */
-			d->slow = true;
+			core_show(&d->slow, true);
 			core_queue_probe(c, donor);
 		}
 	}

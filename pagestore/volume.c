@@ -278,7 +278,7 @@ static int open_volume(struct ps_volume *v, const struct ps_options *o)
 	v->port = mem_map((o->ports + 1) * sizeof *v->port);
 	if (!v->port)
 		return err_fail(-ENOMEM, "no memory for a volume");
-	v->donors = v->spill = o->donors_count;
+	v->donors = o->donors_count;
 	v->ports = o->ports;
 	v->depth = o->depth ? o->depth : DEFAULT_DEPTH;
 	v->deadline_ns = o->deadline_ns ? o->deadline_ns : DEFAULT_DEADLINE;

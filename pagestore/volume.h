@@ -81,7 +81,6 @@ struct ps_volume {
 	uint64_t *handle; /* MAP_MEMBERS a slab: room for the lists */
 	struct map_slab *clone; /* by slab: the snapshot's set and handles */
 	uint64_t leaving; /* bit a donor: it gets nothing new */
-	unsigned spill;   /* index of the spill file among the donors, or donors: none */
 	struct maintain *maintain;
 	struct tp_conn **fresh; /* a port: connections being opened */
 	bool snapshot;

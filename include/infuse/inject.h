@@ -70,8 +70,6 @@ struct inject_options {
 	uint64_t deadline_ns;       /* for one request; 0: 3 s */
 	unsigned replicas;          /* copies of each page on different donors, 1..3; 0: 1 */
 	unsigned code_data, code_parity; /* or erasure coding, as 4 and 2; 0: none */
-	const char *spill;          /* file for what no donor has room for; NULL: none */
-	uint64_t spill_bytes;       /* and its size at most; 0: as much as can be allocated */
 	int seal;                   /* not 0: pages leave this process encrypted (AES-256-GCM), by a
 				       key that is nowhere else */
 	const char *key_file;       /* talk to donors on other machines by TLS, and to those only that

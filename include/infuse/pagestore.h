@@ -45,8 +45,6 @@ struct ps_options {
 	uint64_t suspect_ns;       /* with members to spare, one that keeps a request waiting for so
 				      long has failed; 0: 500 ms; never above deadline_ns */
 	uint64_t rebuild_bytes;    /* a second, for rebuilding and moving; 0: 256 MiB */
-	const char *spill;         /* file for slabs that no donors have room for; NULL: none */
-	uint64_t spill_bytes;      /* and its size at most */
 	bool seal;                 /* pages leave this process encrypted (AES-256-GCM, a key that is
 				      nowhere else); costs 24 bytes a page more, and memory for writes
 				      in flight */
@@ -283,7 +281,6 @@ struct ps_health {
 	uint64_t lost;       /* of them with too few to read */
 	uint64_t filling;    /* being rebuilt or moved now */
 	uint64_t waiting;    /* moves asked for and not done */
-	uint64_t spilled;    /* slabs with a member in the spill file */
 	uint64_t pages_left; /* to copy for the rebuild under way */
 };
 void ps_health(struct ps_volume *v, struct ps_health *ret);
@@ -295,7 +292,7 @@ struct ps_donor_health {
 	const char *domain;
 	uint64_t latency_ns, p99_ns; /* of recent reads, of the port that knows most; 0: none */
 };
-/* -ENXIO: no such donor (0 .. donors_count - 1, one more with a spill file). */
+/* -ENXIO: no such donor (0 .. donors_count - 1). */
 int ps_donor_health(struct ps_volume *v, int donor, struct ps_donor_health *ret);
 
 /* --- counters, updated without locks; for people --- */

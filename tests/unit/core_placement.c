@@ -110,18 +110,3 @@ Test(placement, fits_what_can_be_fitted)
 		cr_expect(plan[2 * i] == 0 || plan[2 * i + 1] == 0);
 	cr_expect_eq(place_one(donor, 3, 1, 1, &rng), -1);
 }
-
-Test(placement, takes_the_last_resort_last)
-{
-	struct place_donor donor[3] = {{.free = 3, .domain = 0},
-				       {.free = 2, .domain = 1},
-				       {.free = 100, .domain = 2, .last = true}};
-	uint8_t plan[8];
-	uint64_t rng = 3;
-	unsigned spilled = 0;
-
-	cr_assert(place_slabs(donor, 3, 8, 1, &rng, plan));
-	for (unsigned i = 0; i < 8; i++)
-		spilled += plan[i] == 2;
-	cr_expect_eq(spilled, 3);
-}
