@@ -810,7 +810,7 @@ static uint64_t waits_for(const struct core *c, unsigned slot)
 		const struct core_msg *m = &c->msg[slot_base(c, slot) + i];
 
 		if (m->state != MSG_FREE &&
-		    (!c->redundant || c->now_ns - m->since_ns >= c->suspect_ns))
+		    (!c->redundant || core_since(c, m->since_ns) >= c->suspect_ns))
 			mask |= 1ull << m->donor;
 	}
 	return mask;

@@ -155,6 +155,11 @@ static inline void core_time(struct core *c, uint64_t now_ns)
 	if ((int64_t)(now_ns - c->now_ns) > 0)
 		c->now_ns = now_ns;
 }
+/* How long ago that was; what was forgiven may lie ahead. */
+static inline uint64_t core_since(const struct core *c, uint64_t then_ns)
+{
+	return (int64_t)(c->now_ns - then_ns) > 0 ? c->now_ns - then_ns : 0;
+}
 /* As ps_submit(). */
 int core_submit(struct core *c, struct ps_batch *b, uint64_t now_ns);
 /* Reads as donors hold it; for core_fill(). */

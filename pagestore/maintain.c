@@ -169,7 +169,8 @@ static void sweep(struct ps_volume *v)
 				hang |= 1ull << s->donor[p];
 		}
 	}
-	__atomic_fetch_or(&v->map.swept, gone & ~hang, __ATOMIC_RELAXED);
+	/* After what hangs by a thread was counted: suspect.c. */
+	__atomic_fetch_or(&v->map.swept, gone & ~hang, __ATOMIC_RELEASE);
 }
 
 uint64_t ps_maintain(struct ps_volume *v, uint64_t now_ns)

@@ -111,13 +111,18 @@ static void pull(struct ps_port *p, unsigned d, uint64_t now_ns)
 		end_conn(p, d, r);
 }
 
-/* The caller was busy elsewhere: that is no donor's fault. Nothing that begins now waited so long. */
+/*
+ * The caller was busy elsewhere: that is no donor's fault. Nothing that begins now waited so long. A thread
+ * that was kept from running after it looked at the clock tells an old time: nobody was idle since.
+ */
 static void forgive(struct ps_port *p, uint64_t now_ns)
 {
-	uint64_t idle = now_ns - p->driven_ns;
+	int64_t idle = (int64_t)(now_ns - p->driven_ns);
 
-	if ((p->core.inflight || p->core.busy) && (int64_t)idle > (int64_t)LOOK_NS)
-		core_forgive(&p->core, idle);
+	if (idle <= 0)
+		return;
+	if ((p->core.inflight || p->core.busy) && idle > (int64_t)LOOK_NS)
+		core_forgive(&p->core, (uint64_t)idle);
 	p->driven_ns = now_ns;
 }
 

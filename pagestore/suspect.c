@@ -47,7 +47,7 @@ static uint64_t hedge_ns(const struct core_donor *d)
 void suspect_answer(struct core *c, struct core_msg *m, int status)
 {
 	struct core_donor *d = &c->donor[m->donor];
-	uint64_t ns = c->now_ns - m->since_ns, less;
+	uint64_t ns = core_since(c, m->since_ns), less;
 
 	d->heard_ns = c->now_ns;
 	if (status || !tp_reads(m->op.kind))
@@ -66,7 +66,7 @@ void suspect_given_up(struct core *c, unsigned donor)
 {
 	struct core_donor *d = &c->donor[donor];
 
-	if (!c->redundant || d->dead || c->now_ns - d->heard_ns < hedge_ns(d))
+	if (!c->redundant || d->dead || core_since(c, d->heard_ns) < hedge_ns(d))
 		return;
 	core_show(&d->slow, true);
 	core_queue_probe(c, donor);
@@ -79,7 +79,7 @@ void suspect_given_up(struct core *c, unsigned donor)
 static uint64_t bound_ns(const struct core *c)
 {
 	const struct map *m = c->map;
-	uint64_t gone = map_gone(m) & ~__atomic_load_n(&m->swept, __ATOMIC_RELAXED);
+	uint64_t gone = map_gone(m) & ~__atomic_load_n(&m->swept, __ATOMIC_ACQUIRE);
 
 	return gone || __atomic_load_n(&m->thin, __ATOMIC_RELAXED) ? c->deadline_ns : c->suspect_ns;
 }
@@ -111,7 +111,6 @@ static void fail(struct core *c, unsigned donor)
 {
 	c->donor[donor].dead = true;
 	c->cut |= 1ull << donor;
-	__atomic_fetch_or(&c->map->gone, 1ull << donor, __ATOMIC_SEQ_CST);
 	COUNT(c, timeouts, 1);
 	core_end_messages(c, donor, 0);
 }
@@ -120,10 +119,10 @@ static bool overdue(const struct core *c, const struct core_donor *d, uint64_t b
 {
 	const struct core_msg *first = d->sent_first ? &c->msg[d->sent_first - 1] : NULL;
 
-	if (d->probe && c->now_ns - d->probe_ns >= bound)
+	if (d->probe && core_since(c, d->probe_ns) >= bound)
 		return true;
 	/* Reads that can go elsewhere have been sent elsewhere; the PING says the rest. */
-	return first && tp_writes(first->op.kind) && c->now_ns - first->since_ns >= bound;
+	return first && tp_writes(first->op.kind) && core_since(c, first->since_ns) >= bound;
 }
 
 static void look(struct core *c, unsigned donor)
@@ -136,12 +135,12 @@ static void look(struct core *c, unsigned donor)
 		struct core_msg *m = core_msg_of(c, tag);
 
 		next = m->next;
-		if (c->now_ns - m->since_ns < after)
+		if (core_since(c, m->since_ns) < after)
 			break;
 		if (m->hedged)
 			continue;
 		if (m->state == MSG_SENT && tp_reads(m->op.kind)) {
-			if (c->now_ns - m->since_ns >= after + allowance(m))
+			if (core_since(c, m->since_ns) >= after + allowance(m))
 				hedge(c, m);
 			continue;
 		}
@@ -155,9 +154,24 @@ static void look(struct core *c, unsigned donor)
 	}
 }
 
+/*
+ * Of several donors that are slow at once (a switch between, this machine itself) one is given up,
+ * whichever threads look at them: the next one is what is left of some data then.
+ */
+static bool give_up(const struct core *c, unsigned donor)
+{
+	uint64_t gone = map_gone(c->map);
+
+	do
+		if (!overdue(c, &c->donor[donor], bound_ns(c)))
+			return false;
+	while (!__atomic_compare_exchange_n(&c->map->gone, &gone, gone | 1ull << donor, false,
+					    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+	return true;
+}
+
 void suspect_tick(struct core *c)
 {
-	uint64_t bound = bound_ns(c), gone = map_gone(c->map);
 
 	for (uint64_t m = c->busy; m; m &= m - 1) {
 		unsigned donor = (unsigned)__builtin_ctzll(m);
@@ -166,7 +180,7 @@ void suspect_tick(struct core *c)
 		if (d->dead)
 			continue;
 		/* Rule 14: another port found out. */
-		if (gone >> donor & 1 || overdue(c, d, bound))
+		if (map_gone(c->map) >> donor & 1 || give_up(c, donor))
 			fail(c, donor);
 		else
 			look(c, donor);

@@ -364,6 +364,49 @@ Test(replicas, that_are_silent_fail_long_before_the_deadline)
 	close_cores();
 }
 
+Test(replicas, that_are_silent_together_do_not_fail_together)
+{
+	struct tp_op *op[PORTS][2];
+	unsigned cut, left;
+
+	/* Everything stood still for a moment, for all ports. */
+	open_cores(1, 2, 0, 2, 4);
+	write_pages(0, 2, 0, 1, 5);
+	fill(buffer[0], 1);
+	start(0, PS_WRITE, 0, 1, 0);
+	for (unsigned d = 0; d < 2; d++)
+		op[0][d] = take(0, d);
+	core_tick(&core[0], 2 * SUSPECT * MS);
+	cut = (unsigned)core_cut(&core[0]);
+	cr_assert(cut == 1 || cut == 2, "one of them is given up, not %x", cut);
+	left = cut == 1;
+	core_closed(&core[0], !left);
+	cr_assert_null(reap(0));
+	serve(left, op[0][left]);
+	answer(0, left, op[0][left], 0);
+	serve_all(0, 2);
+	cr_assert_eq(reap(0), &batch);
+	cr_expect_eq(batch.status, 0);
+	close_cores();
+}
+
+Test(replicas, whose_time_was_forgiven_are_not_overdue)
+{
+	open_cores(1, 2, 0, 2, 4);
+	fill(buffer[0], 1);
+	start(0, PS_WRITE, 0, 1, 1000 * MS);
+	take(0, 0);
+	take(0, 1);
+	core_forgive(&core[0], 600 * MS);
+	core_tick(&core[0], 1001 * MS);
+	cr_expect_eq(core_cut(&core[0]), 0);
+	core_tick(&core[0], 1600 * MS + (SUSPECT - 1) * MS);
+	cr_expect_eq(core_cut(&core[0]), 0);
+	core_tick(&core[0], 1600 * MS + SUSPECT * MS);
+	cr_expect_neq(core_cut(&core[0]), 0);
+	close_cores();
+}
+
 /* --- the whole of it --- */
 
 #define RUNNING 8u

@@ -209,6 +209,33 @@ Test(replicas, that_are_sealed_survive_deaths)
 		       rounds(4));
 }
 
+/* A thread that looked at the clock and was kept from running then makes no donor late. */
+Test(replicas, do_not_fail_when_time_goes_back)
+{
+	static unsigned char page[PS_PAGE_SIZE] = {1};
+	struct ps_vec vec = {.page = 1, .count = 1, .buf = page};
+	struct ps_batch b = {.kind = PS_WRITE, .vecs = 1, .vec = &vec}, *done;
+	struct ps_counters c;
+	struct ps_port *p;
+
+	open_replicas(2, "tcp", (struct ps_options){.replicas = 2});
+	p = ps_port(volume, 0);
+	for (unsigned i = 0; i < 2; i++)
+		donor_freeze(&donor[i]);
+	cr_assert_eq(ps_submit(p, &b, clock_ns()), 0);
+	cr_assert_eq(ps_poll(p, clock_ns() - 2 * NSEC_PER_SEC, &done, 1), 0);
+	cr_assert_eq(ps_poll(p, clock_ns(), &done, 1), 0);
+	cr_assert_eq(ps_poll(p, clock_ns(), &done, 1), 0);
+	for (unsigned i = 0; i < 2; i++)
+		kill(donor[i].pid, SIGCONT);
+	while (!ps_poll(p, clock_ns(), &done, 1))
+		ps_wait(p, 50 * NSEC_PER_MSEC);
+	cr_expect_eq(b.status, 0);
+	ps_counters(volume, &c);
+	cr_expect_eq(c.dropped + c.timeouts, 0);
+	close_replicas(2);
+}
+
 /* It wakes up with old contents, and its slabs are not used any more. */
 static void survive_a_stop(const char *way, struct ps_options o)
 {
