@@ -46,6 +46,8 @@ struct bench_options {
 	const char *jobs;       /* of device: the folder of fio's job files */
 	uint64_t seconds;       /* of device: a job's */
 	bool overwrite;         /* of device: its contents may be lost */
+	uint64_t minutes, faults, seed; /* of chaos */
+	bool plan;                      /* of chaos: only say what would happen */
 };
 
 /* --- cpu.c: the CPUs this process was given, by index --- */
@@ -210,6 +212,21 @@ void child_init(void);
 int child_folder(const char **ret);
 /* Runs argv[0] (from $PATH) pinned to a CPU; its output goes to FOLDER/name.log. */
 int child_start(const char *name, const char *const *argv, unsigned cpu, int *pid);
+/* Where else: fields that are 0 mean nothing. */
+struct child_place {
+	bool pinned;
+	unsigned cpu;
+	bool in_space;
+	int space;       /* a network namespace */
+	const char *log; /* the folder of its log, which is kept when it starts again; it is killed,
+			    not asked to end, when we die without a word */
+};
+int child_start_at(const char *name, const char *const *argv, const struct child_place *place,
+		   int *pid);
+/* It was ended otherwise, and waited for. */
+void child_gone(int pid);
+/* A program beside this one if it is there (a build folder), else its name, for $PATH. */
+const char *child_program(const char *name, char *buf, size_t len);
 /* Until the file has something in it; an early death is told with the log's last line. */
 int child_wait(const char *name, int pid, const char *file, uint64_t timeout_ns);
 /* SIGTERM, and SIGKILL if that takes too long; waits. Takes 0. */

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,8 +72,10 @@ static void wait_for_keeper(void)
 static void on_signal(int sig)
 {
 	for (unsigned i = 0; i < CHILDREN_MAX; i++)
-		if (children[i])
+		if (children[i]) {
 			kill(children[i], SIGTERM);
+			kill(children[i], SIGCONT);
+		}
 	wait_for_keeper();
 	if (folder[0] && !_Fork()) {
 		execl("/bin/rm", "rm", "-rf", "--", folder, (char *)NULL);
@@ -139,15 +142,17 @@ int child_folder(const char **ret)
 	return 0;
 }
 
-static void child_main(const char *log, const char *const *argv, unsigned cpu, pid_t parent)
+static void child_main(const char *log, const char *const *argv, const struct child_place *place,
+		       pid_t parent)
 {
-	int out = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	int out = open(log, O_WRONLY | O_CREAT | (place->log ? O_APPEND : O_TRUNC), 0600);
 	int in = open("/dev/null", O_RDONLY);
 
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != parent)
+	prctl(PR_SET_PDEATHSIG, place->log ? SIGKILL : SIGTERM);
+	if (getppid() != parent || (place->in_space && setns(place->space, CLONE_NEWNET)))
 		_exit(127);
-	cpu_pin(cpu);
+	if (place->pinned)
+		cpu_pin(place->cpu);
 	dup2(in, 0);
 	dup2(out, 1);
 	dup2(out, 2);
@@ -157,6 +162,14 @@ static void child_main(const char *log, const char *const *argv, unsigned cpu, p
 }
 
 int child_start(const char *name, const char *const *argv, unsigned cpu, int *pid)
+{
+	const struct child_place place = {.pinned = true, .cpu = cpu};
+
+	return child_start_at(name, argv, &place, pid);
+}
+
+int child_start_at(const char *name, const char *const *argv, const struct child_place *place,
+		   int *pid)
 {
 	pid_t parent = getpid(), p;
 	const char *dir;
@@ -171,12 +184,12 @@ int child_start(const char *name, const char *const *argv, unsigned cpu, int *pi
 	if (slot == CHILDREN_MAX)
 		return err_fail(-EMFILE, "more than %d programs beside the benchmark",
 				CHILDREN_MAX);
-	snprintf(log, sizeof log, "%s/%s.log", dir, name);
+	snprintf(log, sizeof log, "%s/%s.log", place->log ? place->log : dir, name);
 	p = fork();
 	if (p < 0)
 		return err_fail(-errno, "can't start %s: %s", argv[0], strerror(errno));
 	if (!p)
-		child_main(log, argv, cpu, parent);
+		child_main(log, argv, place, parent);
 	children[slot] = p;
 	*pid = p;
 	return 0;
@@ -204,6 +217,28 @@ static void forget(pid_t pid)
 	for (unsigned i = 0; i < CHILDREN_MAX; i++)
 		if (children[i] == pid)
 			children[i] = 0;
+}
+
+void child_gone(int pid)
+{
+	forget(pid);
+}
+
+const char *child_program(const char *name, char *buf, size_t len)
+{
+	ssize_t n = readlink("/proc/self/exe", buf, len - 1);
+	char *slash;
+
+	if (n > 0) {
+		buf[n] = 0;
+		slash = strrchr(buf, '/');
+		if ((size_t)(slash - buf) + strlen(name) + 2 <= len) {
+			strcpy(slash + 1, name);
+			if (!access(buf, X_OK))
+				return buf;
+		}
+	}
+	return name;
 }
 
 int child_wait(const char *name, int pid, const char *file, uint64_t timeout_ns)
@@ -238,6 +273,7 @@ void child_stop(int pid)
 	if (pid <= 0)
 		return;
 	kill(pid, SIGTERM);
+	kill(pid, SIGCONT); /* it may be stopped */
 	while (!waitpid(pid, NULL, WNOHANG)) {
 		if (!killed && clock_ns() > end) {
 			kill(pid, SIGKILL);

@@ -14,24 +14,6 @@
 
 #define READY_NS (60 * NSEC_PER_SEC) /* big arenas are touched before they are served */
 
-/* The server beside this program if it is there (a build folder), else the one in $PATH. */
-static const char *server_path(char *buf, size_t len)
-{
-	ssize_t n = readlink("/proc/self/exe", buf, len - 1);
-	char *slash;
-
-	if (n > 0) {
-		buf[n] = 0;
-		slash = strrchr(buf, '/');
-		if (slash && (size_t)(slash - buf) + sizeof "/infuse-memory-server" <= len) {
-			strcpy(slash, "/infuse-memory-server");
-			if (!access(buf, X_OK))
-				return buf;
-		}
-	}
-	return "infuse-memory-server";
-}
-
 /* "tcp:127.0.0.1:PORT" as the server said it; the UNIX socket by the transport's name. */
 static int read_address(const char *ready, const char *transport, char *ret, size_t len)
 {
@@ -70,7 +52,7 @@ static int start_one(struct donors *d, unsigned i, const char *transport, uint64
 	else
 		snprintf(listen, sizeof listen, "unix:%s/%s.sock", dir, name);
 
-	const char *const argv[] = {server_path(server, sizeof server),
+	const char *const argv[] = {child_program("infuse-memory-server", server, sizeof server),
 				    "--name",
 				    name,
 				    "--listen",

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* infuse-bench, reached as `infuse bench`: reads the options, runs one thing, prints. */
 #include "bench/bench.h"
+#include "bench/chaos.h"
 #include "common/error.h"
 
 #include <errno.h>
@@ -60,12 +61,19 @@ static const struct opt table[] = {
 	 .help = "device: seconds of a job (5)"},
 	{DEFINE("overwrite", 0, OPT_FLAG, overwrite),
 	 .help = "device: what is on the devices may be lost"},
+	{DEFINE("minutes", 0, OPT_NUMBER, minutes), .arg = "N", .min = 1, .max = 100000,
+	 .help = "chaos: how long (1)"},
+	{DEFINE("faults", 0, OPT_NUMBER, faults), .arg = "N", .min = 1, .max = 1u << 30,
+	 .help = "chaos: end after so many, even before that"},
+	{DEFINE("seed", 0, OPT_NUMBER, seed), .arg = "N",
+	 .help = "chaos: what happens follows from it (1)"},
+	{DEFINE("plan", 0, OPT_FLAG, plan), .help = "chaos: say what would happen, and do nothing"},
 	{DEFINE("json", 'j', OPT_FLAG, json), .help = "one JSON object a line"},
 };
 
 static const struct opt_command command = {
 	.name = "infuse bench",
-	.usage = "[OPTIONS] WORKLOAD...|all|floors|compare|residency|device",
+	.usage = "[OPTIONS] WORKLOAD...|all|floors|compare|residency|device|chaos",
 	.summary = "Measures a workload on a heap of remote memory beside what the machine can do.",
 	.table = table,
 	.count = sizeof table / sizeof *table,
@@ -81,6 +89,8 @@ static int run(struct bench_options *o, const char *const *word, unsigned words)
 		r = sweep_local(o, 0, &o->local);
 		return r ? r : device_run(o);
 	}
+	if (!strcmp(word[0], "chaos") && words == 1)
+		return chaos_run(o);
 	if (strcmp(word[0], "compare"))
 		return sweep_run(o, word, words);
 	for (unsigned i = 0; !(r = sweep_local(o, i, &o->local)); i++) {
@@ -107,6 +117,8 @@ int main(int argc, char **argv)
 		.steps = 3,
 		.jobs = INFUSE_FIO_FOLDER,
 		.seconds = 5,
+		.minutes = 1,
+		.seed = 1,
 	};
 	int first, r;
 
