@@ -6,6 +6,7 @@
 #include "pagestore_donor.h"
 
 #include <pthread.h>
+#include <sys/prctl.h>
 
 #define PAGES   768u
 #define RUNNING 6u

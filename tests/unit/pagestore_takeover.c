@@ -9,6 +9,7 @@
 #include "pagestore_donor.h"
 
 #include <stdatomic.h>
+#include <sys/prctl.h>
 #include <sys/mman.h>
 
 #define DONORS 3
