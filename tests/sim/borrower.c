@@ -26,6 +26,9 @@ bool borrower_excused(const struct borrower *b, int donor)
 	/* Without maintenance what is lost stays lost: the second one at once may be too many. */
 	unsigned spare = b->load.maintained ? borrower_spare(b) : borrower_spare(b) > 0;
 
+	/* (What was refused is asked for by the caller, as a rule, with an error.) */
+	if (sim_memory_client_failed())
+		return true;
 	/* A donor that nothing happened to has no reason to fail. (What is lost may be moved to one.) */
 	if (!spare && donor >= 0 && !b->load.maintained)
 		return sim_donor_hurt((unsigned)donor) != SIM_HURT_NOT;

@@ -3,6 +3,7 @@
  * Donors: a lender each, a session for each connection, and what connection.c and worker.c do with
  * real sockets: bytes in, pages of a WRITE to their places, answers out as the peer takes them.
  */
+#define SIM_OWN_MEMORY
 #include "sim.h"
 #include "server/lend_table.h"
 #include "server/session.h"
@@ -42,6 +43,12 @@ static struct sim_donor_options opt;
 static unsigned donors, hurt_most;
 static struct srv_out *spare[64];
 static unsigned spares;
+static struct sim_donor *busy;
+
+struct sim_donor *sim_donor_busy(void)
+{
+	return busy;
+}
 
 ssize_t sim_server_random(void *p, size_t n)
 {
@@ -141,6 +148,16 @@ static void reap(void *arg, uint64_t boot)
 	sim_at(sim_now() + REAP_NS, reap, d, boot);
 }
 
+/* There is memory again. */
+static void try_again(void *arg, uint64_t n)
+{
+	struct sim_donor *d = arg;
+
+	(void)n;
+	if (!d->lender)
+		sim_donor_start(d);
+}
+
 void sim_donor_start(struct sim_donor *d)
 {
 	struct srv_lender_options o = {
@@ -154,8 +171,15 @@ void sim_donor_start(struct sim_donor *d)
 	};
 
 	sim_must(!d->lender);
-	if (srv_lender_open(&o, &d->lender))
-		sim_fail("donor %u does not start: %s", d->index, err_text());
+	busy = d;
+	if (srv_lender_open(&o, &d->lender)) {
+		if (!sim_memory_donor_failed(d))
+			sim_fail("donor %u does not start: %s", d->index, err_text());
+		sim_say("donor %u does not start: %s", d->index, err_text());
+		sim_must(!d->lender);
+		sim_at(sim_now() + SIM_SEC, try_again, d, 0);
+		return;
+	}
 	srv_lender_set_grace(d->lender, GRACE_NS);
 	d->boots++;
 	d->silent = d->frozen = d->spoilt = false;
@@ -269,7 +293,9 @@ struct sim_serve *sim_serve_open(struct sim_donor *d, struct sim_conn *c)
 
 	if (!s)
 		abort();
+	sim_memory_pause(true);
 	s->out = spares ? spare[--spares] : srv_out_create();
+	sim_memory_pause(false);
 	if (!s->out)
 		abort();
 	s->conn = c;
@@ -282,6 +308,14 @@ struct sim_serve *sim_serve_open(struct sim_donor *d, struct sim_conn *c)
 	return s;
 }
 
+/* (Some are kept from one play to the next.) */
+static void out_free(struct srv_out *o)
+{
+	sim_memory_pause(true);
+	srv_out_free(o);
+	sim_memory_pause(false);
+}
+
 void sim_serve_close(struct sim_serve *s, bool hung_up)
 {
 	struct sim_donor *d = s->donor;
@@ -292,7 +326,7 @@ void sim_serve_close(struct sim_serve *s, bool hung_up)
 	if (spares < sizeof spare / sizeof *spare)
 		spare[spares++] = s->out;
 	else
-		srv_out_free(s->out);
+		out_free(s->out);
 	free(s->saved);
 	if (s->prev)
 		s->prev->next = s->next;
@@ -375,6 +409,7 @@ bool sim_serve(struct sim_serve *s)
 {
 	size_t moved = 0, n;
 
+	busy = s->donor;
 	while (!s->donor->frozen && flush(s)) {
 		if (s->session.phase == SRV_CLOSED) {
 			over(s, false);

@@ -270,7 +270,10 @@ long sim_call(long n, long a, long b, long c, long d, long e, long f)
 		sim_task_yield();
 		return 0;
 	case SYS_mmap:
+		return sim_memory_map() ? real(n, a, b, c, d, e, f) : -ENOMEM;
 	case SYS_munmap:
+		sim_memory_unmap();
+		return real(n, a, b, c, d, e, f);
 	case SYS_madvise:
 		return real(n, a, b, c, d, e, f);
 	default:

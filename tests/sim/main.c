@@ -16,7 +16,8 @@
 #define STUCK_S 60 /* real seconds for one seed: far more than any takes */
 
 struct config {
-	uint64_t seed, seeds, first;
+	uint64_t seed, seeds, first, fail;
+	bool memory;
 	bool verbose, quiet;
 };
 
@@ -27,6 +28,9 @@ static const struct opt options[] = {
 	       .help = "play so many (default: 1000)"),
 	OPTION(first, .name = "first", .type = OPT_NUMBER, .arg = "N",
 	       .help = "the first of them (default: 1)"),
+	OPTION(memory, .name = "memory", .type = OPT_FLAG,
+	       .help = "play each seed again and again, each of its allocations refused in turn"),
+	OPTION(fail, .name = "fail", .type = OPT_NUMBER, .arg = "N", .help = "refuse this allocation"),
 	OPTION(verbose, .name = "verbose", .letter = 'v', .type = OPT_FLAG,
 	       .help = "tell everything that happens"),
 	OPTION(quiet, .name = "quiet", .letter = 'q', .type = OPT_FLAG, .help = "no progress"),
@@ -40,18 +44,24 @@ static const struct opt_command command = {
 	.count = sizeof options / sizeof *options,
 };
 
-static volatile uint64_t playing;
+static volatile uint64_t playing, failing;
 
 /* An assertion, a bad access, a seed that hangs: tell which seed it was. */
 static void on_signal(int sig)
 {
-	char text[128] = "seed ", digits[24];
+	char text[160] = "seed ", digits[24];
 	unsigned n = 5, k = 0;
 	uint64_t v = playing;
 
 	do
 		digits[k++] = (char)('0' + v % 10);
 	while (v /= 10);
+	while (k)
+		text[n++] = digits[--k];
+	for (k = 0, v = failing; v; v /= 10)
+		digits[k++] = (char)('0' + v % 10);
+	if (k)
+		n += (unsigned)sprintf(text + n, " with --fail ");
 	while (k)
 		text[n++] = digits[--k];
 	strcpy(text + n, sig == SIGALRM ? " hangs: play it again with --seed and --verbose\n"
@@ -80,6 +90,21 @@ static void add(struct sim_result *sum, const struct sim_result *r)
 	sum->faults += r->faults;
 }
 
+/* Up to each allocation all is as it was before; then one is refused. */
+static void play_without_memory(const struct config *c, const struct sim_result *all,
+				struct sim_result *sum)
+{
+	struct sim_result r;
+
+	for (failing = 1; failing <= all->allocations; failing++) {
+		alarm(STUCK_S);
+		sim_play(playing, failing, c->verbose, &r);
+		add(sum, &r);
+	}
+	sum->allocations += all->allocations;
+	failing = 0;
+}
+
 static void play_all(const struct config *c)
 {
 	struct sim_result sum = {0}, r;
@@ -88,8 +113,10 @@ static void play_all(const struct config *c)
 	for (uint64_t i = 0; i < c->seeds; i++) {
 		playing = c->first + i;
 		alarm(STUCK_S);
-		sim_play(playing, c->verbose, &r);
+		sim_play(playing, c->fail, c->verbose, &r);
 		add(&sum, &r);
+		if (c->memory)
+			play_without_memory(c, &r, &sum);
 		if (!c->quiet && seconds() - told > 5) {
 			told = seconds();
 			fprintf(stderr, "%llu of %llu seeds, %.2f ms each\n",
@@ -107,6 +134,9 @@ static void play_all(const struct config *c)
 	       (unsigned long long)sum.reads_checked, (unsigned long long)sum.errors,
 	       (unsigned long long)sum.faults, (unsigned long long)sum.events,
 	       (double)sum.virtual_ns / 3.6e12);
+	if (c->memory)
+		printf("%llu allocations were refused, each in a play of its own\n",
+		       (unsigned long long)sum.allocations);
 	if (!c->quiet)
 		fprintf(stderr, "%.2f ms a seed\n",
 			1000 * (seconds() - begun) / (double)c->seeds);

@@ -106,11 +106,12 @@ static void choose(struct scenario *s)
 	s->donor.slabs = (uint32_t)(slabs + sim_between(1, 6));
 }
 
-void sim_play(uint64_t seed, bool verbose, struct sim_result *ret)
+void sim_play(uint64_t seed, uint64_t fail_at, bool verbose, struct sim_result *ret)
 {
 	struct scenario s = {0};
 
-	sim_world_open(seed, verbose);
+	sim_world_open(seed, fail_at, verbose);
+	sim_memory_open(fail_at);
 	choose(&s);
 	sim_say("seed %llu: %u donors of %u slabs of %u pages, faults %d at %u at most",
 		(unsigned long long)seed, s.donors, s.donor.slabs, s.donor.slab_pages,
@@ -138,7 +139,10 @@ void sim_play(uint64_t seed, bool verbose, struct sim_result *ret)
 	ret->events = sim_events();
 	ret->virtual_ns = sim_now();
 	ret->faults = sim_faults_count();
+	ret->allocations = sim_memory_asked();
 	sim_borrowers_close();
 	sim_donors_close();
 	sim_net_close();
+	if (sim_memory_living())
+		sim_fail("%lld allocations were not given back", (long long)sim_memory_living());
 }

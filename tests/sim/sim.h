@@ -27,7 +27,7 @@
 typedef void sim_fn(void *arg, uint64_t n);
 
 /* Everything starts anew. */
-void sim_world_open(uint64_t seed, bool verbose);
+void sim_world_open(uint64_t seed, uint64_t fail_at, bool verbose);
 void sim_world_close(void);
 uint64_t sim_now(void);
 /* Calls fn then; equal times in the order of asking. */
@@ -162,6 +162,21 @@ void sim_serve_close(struct sim_serve *s, bool hung_up);
 /* All is given back; fails the seed if not. */
 void sim_donors_check_empty(void);
 
+/* The donor whose code runs now, or NULL. */
+struct sim_donor *sim_donor_busy(void);
+
+/* --- memory.c: what client and donors have allocated --- */
+
+/* The fail_at-th allocation of the play is refused; 0: none. */
+void sim_memory_open(uint64_t fail_at);
+uint64_t sim_memory_asked(void);
+int64_t sim_memory_living(void);
+bool sim_memory_client_failed(void);
+bool sim_memory_donor_failed(const struct sim_donor *d);
+void sim_memory_pause(bool yes); /* the simulation's own */
+bool sim_memory_map(void);       /* kernel.c: the client's; false: refused */
+void sim_memory_unmap(void);
+
 /* --- model.c: what reads may return --- */
 
 struct sim_model;
@@ -207,7 +222,7 @@ struct sim_load {
 };
 
 struct sim_result {
-	uint64_t batches, reads_checked, errors, events, virtual_ns, faults;
+	uint64_t batches, reads_checked, errors, events, virtual_ns, faults, allocations;
 };
 
 void sim_borrowers_open(unsigned n, const struct sim_load *l);
@@ -218,6 +233,7 @@ void sim_borrowers_count(struct sim_result *ret);
 
 /* --- scenario.c: from a seed to all of the above --- */
 
-void sim_play(uint64_t seed, bool verbose, struct sim_result *ret);
+/* fail_at: the allocation that is refused; 0: none. */
+void sim_play(uint64_t seed, uint64_t fail_at, bool verbose, struct sim_result *ret);
 
 #endif

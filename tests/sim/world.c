@@ -19,13 +19,13 @@ struct event {
 };
 
 static struct {
-	uint64_t seed, state, now, order, digest, events;
+	uint64_t seed, fail_at, state, now, order, digest, events;
 	bool verbose;
 	struct event *heap;
 	size_t count, room;
 } w;
 
-void sim_world_open(uint64_t seed, bool verbose)
+void sim_world_open(uint64_t seed, uint64_t fail_at, bool verbose)
 {
 	struct event *heap = w.heap;
 	size_t room = w.room;
@@ -34,8 +34,11 @@ void sim_world_open(uint64_t seed, bool verbose)
 	w.heap = heap;
 	w.room = room;
 	w.seed = seed;
+	w.fail_at = fail_at;
 	w.verbose = verbose;
-	w.state = seed * 0x9e3779b97f4a7c15ull + 0x1f05e;
+	/* Not a multiple of what a draw adds: the next seed would be this one, a draw later. */
+	w.state = (seed + 1) * 0xd1342543de82ef95ull;
+	w.state = sim_random() ^ seed;
 	w.now = SIM_SEC;
 	w.digest = 0xcbf29ce484222325ull;
 }
@@ -194,8 +197,11 @@ void sim_fail(const char *fmt, ...)
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
-	fprintf(stderr, "\nplay it again: infuse-sim --seed %llu --verbose\n",
+	fprintf(stderr, "\nplay it again: infuse-sim --seed %llu --verbose",
 		(unsigned long long)w.seed);
+	if (w.fail_at)
+		fprintf(stderr, " --fail %llu", (unsigned long long)w.fail_at);
+	fputc('\n', stderr);
 	fflush(stderr);
 	_exit(1);
 }
