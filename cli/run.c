@@ -30,6 +30,8 @@ struct config {
 	struct opt_share local;
 	struct opt_list donor;
 	const char *registry;
+	uint64_t refresh_ns;
+	char follows[2 * PATH_MAX]; /* the registry that the donors are of */
 	uint64_t heap_min, heap_size, donor_size;
 	const char *prefetch;
 	struct donor_keys keys;
@@ -60,6 +62,12 @@ static const struct opt table[] = {
 	 .offset = FIELD(registry),
 	 .arg = "FILE",
 	 .help = "use the donors announced there"},
+	{.name = "refresh",
+	 .type = OPT_DURATION,
+	 .offset = FIELD(refresh_ns),
+	 .arg = "TIME",
+	 .help = "look there so often for new donors, at least [1min]",
+	 .min = 1000000},
 	DONOR_KEY_OPTIONS(struct config, keys),
 	{.name = "replicas",
 	 .type = OPT_NUMBER,
@@ -297,7 +305,17 @@ static int private_donor(const struct config *c, const struct probe *p, char *to
 	return 0;
 }
 
-static int choose_donors(const struct config *c, const struct probe *p, char *to, size_t len)
+/* The keeper has another working folder. */
+static void note_registry(struct config *c, const char *where)
+{
+	const char *url = c->registry ? c->registry : where;
+	char cwd[PATH_MAX];
+	bool whole = *url == '/' || strchr(url, ':') || !getcwd(cwd, sizeof cwd);
+
+	snprintf(c->follows, sizeof c->follows, "%s%s%s", whole ? "" : cwd, whole ? "" : "/", url);
+}
+
+static int choose_donors(struct config *c, const struct probe *p, char *to, size_t len)
 {
 	struct opt_list named = c->donor;
 	struct donor_list list;
@@ -318,6 +336,7 @@ static int choose_donors(const struct config *c, const struct probe *p, char *to
 		return r;
 	*to = 0;
 	if (!r) {
+		note_registry(c, list.where);
 		donor_ask(&list, 0, DONOR_TIMEOUT);
 		r = take_announced(&list, to, len);
 		donor_list_free(&list);
@@ -326,7 +345,10 @@ static int choose_donors(const struct config *c, const struct probe *p, char *to
 	}
 	if (!*to && c->registry)
 		return err_fail(-ENOENT, "no donors are announced in %s", c->registry);
-	return *to ? 0 : private_donor(c, p, to, len);
+	if (*to)
+		return 0;
+	c->follows[0] = 0;
+	return private_donor(c, p, to, len);
 }
 
 static int set_size(const char *name, uint64_t bytes)
@@ -349,7 +371,8 @@ static int set_path(const char *name, const char *path)
 	return setenv(name, full, 1);
 }
 
-static int set_environment(const struct config *c, const char *library, const char *donors)
+static int set_environment(const struct config *c, const char *library, const char *donors,
+			   const char *file)
 {
 	const char *others = getenv("LD_PRELOAD");
 	char preload[2 * PATH_MAX], percent[16];
@@ -359,6 +382,7 @@ static int set_environment(const struct config *c, const char *library, const ch
 		 others ? others : "");
 	r |= setenv("LD_PRELOAD", preload, 1);
 	r |= setenv("INFUSE_DONOR", donors, 1);
+	r |= file ? setenv("INFUSE_DONOR_FILE", file, 1) : unsetenv("INFUSE_DONOR_FILE");
 	if (c->local.percent) {
 		snprintf(percent, sizeof percent, "%u%%", c->local.percent);
 		r |= setenv("INFUSE_LOCAL", percent, 1);
@@ -385,7 +409,7 @@ static int set_environment(const struct config *c, const char *library, const ch
 int verb_run(int argc, char **argv)
 {
 	struct config c = {0};
-	char library[PATH_MAX], donors[4096];
+	char library[PATH_MAX], donors[4096], file[128];
 	struct probe probe;
 	int first, r;
 
@@ -406,7 +430,8 @@ int verb_run(int argc, char **argv)
 		return fail(r);
 	if (donor_secure(&c.keys, KEY_BORROWER) || probe_machine(&probe) || find_library(library, sizeof library) ||
 	    choose_donors(&c, &probe, donors, sizeof donors) ||
-	    set_environment(&c, library, donors))
+	    (c.follows[0] && run_follow_start(c.follows, c.refresh_ns, file, sizeof file)) ||
+	    set_environment(&c, library, donors, c.follows[0] ? file : NULL))
 		return fail(RUN_FAILED);
 	execvp(argv[0], argv);
 	r = errno;

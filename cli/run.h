@@ -26,4 +26,10 @@ int run_check_program(const char *name);
  */
 int run_server_start(uint64_t size_bytes, char *address, size_t len);
 
+/*
+ * run_follow.c: leaves a keeper behind that follows the registry for this process and what it starts.
+ * file: where the addresses of new donors will be (libinject/donor_file.c). [text]
+ */
+int run_follow_start(const char *registry, uint64_t refresh_ns, char *file, size_t len);
+
 #endif

@@ -11,6 +11,7 @@
  */
 #include "cli/run.h"
 #include "cli/donor.h"
+#include "cli/run_keeper.h"
 #include "cli/verb.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -42,18 +43,6 @@ struct keeper {
 	pid_t server_pid;
 	int answer; /* pipe to the waiting parent */
 };
-
-static int pidfd_of(pid_t pid)
-{
-	return (int)syscall(SYS_pidfd_open, pid, 0);
-}
-
-static bool ended(int pidfd, int ms)
-{
-	struct pollfd p = {.fd = pidfd, .events = POLLIN};
-
-	return poll(&p, 1, ms) > 0;
-}
 
 static void server_exec(const struct keeper *k, pid_t keeper)
 {
@@ -122,7 +111,7 @@ static bool server_ready(const struct keeper *k)
 
 		if (!stat(k->ready, &st) && st.st_size)
 			return true;
-		if (ended(k->server, 5))
+		if (run_ended(k->server, 5))
 			return false;
 	}
 	return false;
@@ -131,7 +120,7 @@ static bool server_ready(const struct keeper *k)
 static void server_end(const struct keeper *k)
 {
 	kill(k->server_pid, SIGTERM);
-	if (!ended(k->server, (int)(END_NS / NSEC_PER_MSEC)))
+	if (!run_ended(k->server, (int)(END_NS / NSEC_PER_MSEC)))
 		kill(k->server_pid, SIGKILL);
 	waitpid(k->server_pid, NULL, 0);
 }
@@ -155,49 +144,6 @@ static bool has_borrowers(const struct keeper *k)
 	return busy;
 }
 
-/* A file of /proc has the text. empty: says if there was nothing but NULs in it. */
-static bool proc_has(const char *pid, const char *file, const char *text, bool *empty)
-{
-	char path[300], *buf = NULL;
-	CLEANUP_FILE FILE *f = NULL;
-	bool found = false;
-	size_t room = 0;
-	ssize_t n;
-
-	snprintf(path, sizeof path, "/proc/%s/%s", pid, file);
-	f = fopen(path, "re");
-	*empty = true;
-	while (f && !found && (n = getdelim(&buf, &room, *file == 'e' ? 0 : '\n', f)) > 0) {
-		*empty &= !*buf;
-		found = strstr(buf, text);
-	}
-	free(buf);
-	return found && f;
-}
-
-/*
- * Daemons that the command left behind and that have no heap yet. They have our folder's name in
- * their environment; or they have written over it, as daemons do for their title: then who has the
- * preload library is taken for one of ours.
- */
-static bool has_descendants(const struct keeper *k)
-{
-	DIR *d = opendir("/proc");
-	struct dirent *e;
-	bool found = false, empty, unused;
-
-	while (d && !found && (e = readdir(d))) {
-		if (e->d_name[0] < '1' || e->d_name[0] > '9' || atoi(e->d_name) == getpid() ||
-		    atoi(e->d_name) == k->server_pid)
-			continue;
-		found = proc_has(e->d_name, "environ", k->folder, &empty) ||
-			(empty && proc_has(e->d_name, "maps", "libinject-preload.so", &unused));
-	}
-	if (d)
-		closedir(d);
-	return found;
-}
-
 static void keep(struct keeper *k)
 {
 	struct pollfd p[2] = {{.fd = k->command, .events = POLLIN},
@@ -205,8 +151,8 @@ static void keep(struct keeper *k)
 
 	while (poll(p, 2, -1) < 0 && errno == EINTR)
 		;
-	while (!ended(k->server, 0) && (has_borrowers(k) || has_descendants(k)))
-		if (ended(k->server, IDLE_POLL_MS))
+	while (!run_ended(k->server, 0) && (has_borrowers(k) || run_has_descendants(k->folder, k->server_pid)))
+		if (run_ended(k->server, IDLE_POLL_MS))
 			break;
 	server_end(k);
 	remove_folder(k);
@@ -215,27 +161,13 @@ static void keep(struct keeper *k)
 static _Noreturn void keeper_main(struct keeper *k)
 {
 	char words[400] = "";
-	struct sigaction ignore = {.sa_handler = SIG_IGN};
-	int null = open("/dev/null", O_RDWR);
 	pid_t self = getpid();
 
-	/* Pipelines end when their writers are gone, so nothing of the caller's stays open. */
-	for (int fd = 0; fd <= 2; fd++)
-		dup2(null, fd);
-	for (int fd = 3; fd < 1024; fd++)
-		if (fd != k->command && fd != k->answer)
-			close(fd);
-	sigaction(SIGINT, &ignore, NULL);
-	sigaction(SIGHUP, &ignore, NULL);
-	sigaction(SIGPIPE, &ignore, NULL);
-	prctl(PR_SET_NAME, "infuse-keeper");
-	if (chdir("/"))
-		_exit(1);
-
+	run_let_go(k->command, k->answer);
 	k->server_pid = fork();
 	if (!k->server_pid)
 		server_exec(k, self);
-	k->server = k->server_pid < 0 ? -1 : pidfd_of(k->server_pid);
+	k->server = k->server_pid < 0 ? -1 : run_pidfd(k->server_pid);
 	if (k->server < 0) {
 		snprintf(words, sizeof words, "%s", strerror(errno));
 	} else if (!server_ready(k)) {
@@ -252,36 +184,12 @@ static _Noreturn void keeper_main(struct keeper *k)
 	_exit(0);
 }
 
-/* Whoever dies first: the parent of the keeper is gone at once, so that the command has no child
- * that it does not know. */
-static int keeper_start(struct keeper *k)
-{
-	pid_t pid = fork();
-
-	if (pid < 0)
-		return err_fail(-errno, "fork: %s", strerror(errno));
-	if (!pid) {
-		if (setsid() < 0)
-			_exit(1);
-		pid = fork();
-		if (!pid)
-			keeper_main(k);
-		_exit(pid < 0);
-	}
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	return 0;
-}
-
 static int name_files(struct keeper *k)
 {
-	const char *tmp = getenv("TMPDIR");
+	int r = run_folder(k->folder, sizeof k->folder);
 
-	if (!tmp || *tmp != '/' || strlen(tmp) > 50)
-		tmp = "/tmp";
-	snprintf(k->folder, sizeof k->folder, "%s/infuse-run.XXXXXX", tmp);
-	if (!mkdtemp(k->folder))
-		return err_fail(-errno, "%s: %s", k->folder, strerror(errno));
+	if (r)
+		return r;
 	snprintf(k->socket, sizeof k->socket, "%s/donor.sock", k->folder);
 	snprintf(k->ready, sizeof k->ready, "%s/ready", k->folder);
 	snprintf(k->log, sizeof k->log, "%s/log", k->folder);
@@ -290,7 +198,7 @@ static int name_files(struct keeper *k)
 
 int run_server_start(uint64_t size_bytes, char *address, size_t len)
 {
-	struct keeper k = {.command = pidfd_of(getpid())};
+	struct keeper k = {.command = run_pidfd(getpid())};
 	CLEANUP_FD int command = k.command, read_end = -1;
 	char words[400];
 	ssize_t n;
@@ -306,7 +214,9 @@ int run_server_start(uint64_t size_bytes, char *address, size_t len)
 	snprintf(k.name, sizeof k.name, "run-%d", (int)getpid());
 	r = name_files(&k);
 	if (!r)
-		r = keeper_start(&k);
+		r = run_detach();
+	if (r > 0)
+		keeper_main(&k);
 	close(ends[1]);
 	if (r)
 		return r;

@@ -134,6 +134,7 @@ static int child_one(struct inject_heap *h)
 	dont_fork(h);
 	h->forked = true;
 	h->snapshot = false;
+	h->unfollow = NULL; /* that thread is the parent's */
 	/* Write protection is the parent's userfaultfd's. */
 	for (uint32_t i = 0; i < high; i++)
 		if (page_load(h, i) & PG_PROT)

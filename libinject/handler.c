@@ -180,6 +180,7 @@ static void maintain_loop(struct inject_heap *h)
 		struct timespec t = {.tv_sec = (time_t)(ns / NSEC_PER_SEC),
 				     .tv_nsec = (long)(ns % NSEC_PER_SEC)};
 
+		donor_file_look(h);
 		if (ps_maintain_busy(h->volume))
 			ps_maintain_wait(h->volume, ns);
 		else if (ns)

@@ -340,10 +340,28 @@ fail:
 	return r;
 }
 
+void heap_donor_file(struct inject_heap *h, const char *path)
+{
+	__atomic_store_n(&h->donor_file, path, __ATOMIC_RELEASE);
+}
+
+void heap_follow(struct inject_heap *h, void (*unfollow)(void *follow), void *follow)
+{
+	h->follow = follow;
+	h->unfollow = unfollow;
+}
+
+int heap_update_donors(struct inject_heap *h, const char *const *address, unsigned count)
+{
+	return ps_update_donors(h->volume, address, count);
+}
+
 void inject_close(struct inject_heap *h)
 {
 	if (!h)
 		return;
+	if (h->unfollow)
+		h->unfollow(h->follow);
 	for (unsigned i = 0; i < MAX_HEAPS; i++) {
 		struct inject_heap *mine = h;
 

@@ -246,6 +246,11 @@ struct inject_heap {
 	char name[64];
 	void (*failed)(const struct inject_failure *, void *);
 	void *failed_arg;
+	const char *donor_file;         /* donor_file.c; NULL: none */
+	uint64_t donor_file_ns;         /* when it is looked at next */
+	char donor_now[8192], donor_before[8192];
+	void (*unfollow)(void *follow); /* open.c: ends what follows the registry; NULL: nothing does */
+	void *follow;
 	struct ps_options ps_options; /* its strings live in donor_text */
 	const char *donor[PS_MAX_DONORS];
 	char donor_text[PS_MAX_DONORS][128];
@@ -355,5 +360,8 @@ int heap_attach(struct inject_heap *h, bool child);
 #define MAX_HEAPS 16
 extern _Atomic(struct inject_heap *) heap_table[MAX_HEAPS];
 struct inject_heap *heap_of(const void *address);
+
+/* donor_file.c: the maintenance's; donors that are new in the file join. */
+void donor_file_look(struct inject_heap *h);
 
 #endif

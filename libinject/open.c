@@ -3,6 +3,8 @@
 #include "libinject/runtime.h"
 #include "common/error.h"
 #include "registry/donors.h"
+#include "registry/follow.h"
+#include "registry/registry.h"
 
 #include <errno.h>
 #include <infuse/pagestore.h>
@@ -28,6 +30,47 @@ static const char *or_variable(const char *given, const char *name)
 	const char *s = given ? NULL : getenv(name);
 
 	return s && *s ? s : given;
+}
+
+/* In the follower's thread. */
+static void found(const struct known_donors *l, void *arg)
+{
+	const char *address[PS_MAX_DONORS];
+	unsigned n = 0;
+
+	for (size_t i = 0; i < l->count && n < PS_MAX_DONORS; i++)
+		address[n++] = l->donor[i].address;
+	heap_update_donors(arg, address, n);
+}
+
+struct following {
+	struct follow *follow;
+	char url[REG_MAX_URL];
+};
+
+static void unfollow(void *arg)
+{
+	struct following *f = arg;
+
+	follow_stop(f->follow);
+	free(f);
+}
+
+/* Donors that come later join. A heap that can't follow works as it is. */
+static void follow(struct inject_heap *h)
+{
+	struct following *f = calloc(1, sizeof *f);
+	struct follow_options o = {.found = found, .arg = h};
+
+	if (!f || !reg_default(f->url, sizeof f->url)) {
+		free(f);
+		return;
+	}
+	o.url = f->url;
+	if (follow_start(&o, &f->follow))
+		free(f);
+	else
+		heap_follow(h, unfollow, f);
 }
 
 int inject_open(const struct inject_options *o, struct inject_heap **ret)
@@ -61,6 +104,8 @@ int inject_open(const struct inject_options *o, struct inject_heap **ret)
 	else
 		r = err_fail(-ENOENT, "no donors: name some, or set INFUSE_DONOR, or start "
 				      "infuse-memory-server so that one is in the registry");
+	if (!r && list.count)
+		follow(*ret);
 	donors_free(&list);
 	return r;
 }

@@ -22,6 +22,11 @@ enum heap_flags {
 
 /* inject_open() with flags. */
 int heap_open(const struct inject_options *o, unsigned flags, struct inject_heap **ret);
+/* Donors named in this file, one a line, by numbers, join when they are new; path must live as long. */
+void heap_donor_file(struct inject_heap *h, const char *path);
+/* unfollow(follow) is called first when the heap is closed; not in a forked child. */
+void heap_follow(struct inject_heap *h, void (*unfollow)(void *follow), void *follow);
+int heap_update_donors(struct inject_heap *h, const char *const *address, unsigned count);
 
 /* The heap's address space; constant from open to close. */
 bool heap_contains(const struct inject_heap *h, const void *p);

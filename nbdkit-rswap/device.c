@@ -285,6 +285,11 @@ uint64_t device_run(const struct device *d, uint64_t len, uint64_t at, bool *zer
 	return end - at < len ? end - at : len;
 }
 
+int device_update_donors(struct device *d, const char *const *addresses, unsigned count)
+{
+	return ps_update_donors(d->volume, addresses, count);
+}
+
 void device_counters(const struct device *d, struct ps_counters *ret)
 {
 	ps_counters(d->volume, ret);

@@ -54,6 +54,9 @@ void device_trim(struct device *d, uint64_t len, uint64_t at);
  */
 uint64_t device_run(const struct device *d, uint64_t len, uint64_t at, bool *zeros);
 
+/* These are the donors that there are now: see ps_update_donors(). Any thread, one at a time. */
+int device_update_donors(struct device *d, const char *const *addresses, unsigned count);
+
 void device_counters(const struct device *d, struct ps_counters *ret);
 
 #endif

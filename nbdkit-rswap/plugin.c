@@ -13,6 +13,8 @@
 #include "common/parse.h"
 #include "nbdkit-rswap/device.h"
 #include "registry/donors.h"
+#include "registry/follow.h"
+#include "registry/registry.h"
 #include "secure/key.h"
 
 #include <nbdkit-plugin.h>
@@ -40,12 +42,14 @@ static struct {
 	const char *donor[PS_MAX_DONORS];
 	unsigned donors;
 	uint64_t ports, replicas, deadline_ns, suspect_ns, spin_ns;
-	uint64_t code_data, code_parity;
+	uint64_t code_data, code_parity, refresh_ns;
 	const char *key_file;
+	bool follows; /* the donors are the registry's */
 	bool seal;
 } config = {.volume = "rswap", .spin_ns = SPIN_NS};
 
 static struct device *device;
+static struct follow *follow;
 static pid_t opened_by;
 
 /* nbdkit gives the client the number, and people the words. */
@@ -109,10 +113,12 @@ static int set(const char *key, const char *value)
 		return parse_duration(value, &config.deadline_ns);
 	if (!strcmp(key, "spin"))
 		return parse_duration(value, &config.spin_ns);
+	if (!strcmp(key, "refresh"))
+		return parse_duration(value, &config.refresh_ns);
 	if (!strcmp(key, "volume"))
 		config.volume = value;
-	else if (!strcmp(key, "registry"))
-		config.registry = value;
+	else if (!strcmp(key, "registry")) /* nbdkit goes to another folder */
+		config.registry = strchr(value, ':') ? value : nbdkit_absolute_path(value);
 	else if (!strcmp(key, "key"))
 		config.key_file = value;
 	else
@@ -151,11 +157,18 @@ static int donors_of_environment(const char *list)
 
 static int donors_of_registry(void)
 {
+	static char path[REG_MAX_URL];
 	struct known_donors known;
-	int r = donors_known(config.registry, &known);
+	int r;
 
+	if (!config.registry)
+		config.registry = reg_default(path, sizeof path);
+	if (!config.registry)
+		return 0;
+	r = donors_known(config.registry, &known);
 	for (size_t i = 0; i < known.count && !r; i++)
 		r = add_donor(known.donor[i].address);
+	config.follows = true;
 	return r; /* as above */
 }
 
@@ -223,6 +236,35 @@ static void health_changed(const struct ps_health *h)
 		nbdkit_error("%s: the volume is whole again", config.volume);
 }
 
+/* The registry was read again: who is new joins. */
+static void donors_found(const struct known_donors *l, void *arg)
+{
+	const char *address[PS_MAX_DONORS];
+	unsigned n = 0;
+
+	(void)arg;
+	for (size_t i = 0; i < l->count && n < PS_MAX_DONORS; i++)
+		address[n++] = l->donor[i].address;
+	if (device_update_donors(device, address, n))
+		nbdkit_error("%s: %s", config.volume, err_text());
+}
+
+static void registry_failed(const char *why, void *arg)
+{
+	(void)arg;
+	nbdkit_error("%s: no news of donors: %s", config.volume, why);
+}
+
+static int follow_donors(void)
+{
+	const struct follow_options o = {.url = config.registry,
+					 .interval_ms = config.refresh_ns / NSEC_PER_MSEC,
+					 .found = donors_found,
+					 .failed = registry_failed};
+
+	return config.follows ? follow_start(&o, &follow) : 0;
+}
+
 static int rswap_get_ready(void)
 {
 	return open_device() ? fail() : 0;
@@ -242,13 +284,15 @@ static int rswap_after_fork(void)
 	}
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
 		nbdkit_debug("not marked as an I/O flusher: %s", strerror(errno));
-	return device_start(device, health_changed) ? fail() : 0;
+	return device_start(device, health_changed) || follow_donors() ? fail() : 0;
 }
 
 static void rswap_unload(void)
 {
 	struct ps_counters c;
 
+	follow_stop(follow);
+	follow = NULL;
 	if (device) {
 		device_counters(device, &c);
 		nbdkit_debug("batches %" PRIu64 ", messages %" PRIu64 ", pages read %" PRIu64
@@ -388,6 +432,7 @@ static struct nbdkit_plugin plugin = {
 		       "donor=ADDRESS     tcp:HOST:PORT, rdma:HOST:PORT, unix:PATH, shm:PATH; may be\n"
 		       "                  repeated\n"
 		       "registry=FILE     use the donors announced there\n"
+		       "refresh=TIME      look there so often for new ones, at least [1min]\n"
 		       "volume=NAME       what donors show of it [rswap]\n"
 		       "replicas=N        copies of each page, on different donors [1]\n"
 		       "code=K+M          erasure coding instead of copies, as in 4+2\n"

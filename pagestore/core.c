@@ -46,7 +46,6 @@ int core_open(struct core *c, const struct core_options *o)
 	assert(o->donors >= 1 && o->donors <= PS_MAX_DONORS && o->depth >= 1 &&
 	       o->depth < UINT16_MAX);
 	*c = (struct core){.map = o->map,
-			   .donors = o->donors,
 			   .depth = o->depth,
 			   .deadline_ns = o->deadline_ns,
 			   .suspect_ns = o->suspect_ns,
@@ -70,8 +69,11 @@ int core_open(struct core *c, const struct core_options *o)
 		core_close(c);
 		return err_fail(-ENOMEM, "no memory for %u batches in flight", o->depth);
 	}
-	for (unsigned i = 0; i < o->donors; i++)
-		take_limits(c, i, &o->limits[i]);
+	for (unsigned i = 0; i < PS_MAX_DONORS; i++)
+		if (i < o->donors)
+			take_limits(c, i, &o->limits[i]);
+		else
+			c->donor[i].dead = true; /* until it joins: core_opened() */
 	core_reset(c);
 	return 0;
 }
@@ -99,7 +101,7 @@ void core_reset(struct core *c)
 	c->era = UINT64_MAX;
 	c->done_first = c->done_last = NULL;
 	c->pieces = 0;
-	for (unsigned i = 0; i < c->donors; i++) {
+	for (unsigned i = 0; i < PS_MAX_DONORS; i++) {
 		struct core_donor *d = &c->donor[i];
 
 		d->sent = d->head = d->tail = d->sent_first = d->sent_last = 0;

@@ -102,7 +102,7 @@ struct core_piece {
 
 struct core {
 	struct map *map;
-	unsigned donors, depth;
+	unsigned depth;
 	uint64_t deadline_ns, suspect_ns, now_ns;
 	uint64_t zeros;    /* ps_hash() of a page of zeros */
 	bool redundant;    /* there are more members than needed */
@@ -170,7 +170,7 @@ int core_fill(struct core *c, struct ps_batch *b, unsigned place, uint64_t now_n
 int core_answer(struct core *c, unsigned donor, const struct tp_done *done);
 /* The donor's connection is closed: it has failed, or it was to be cut. */
 void core_closed(struct core *c, unsigned donor);
-/* The donor has a new connection. */
+/* The donor has a new connection, or its first one. */
 void core_opened(struct core *c, unsigned donor, const struct core_limits *limits);
 /* Event: nobody drove the core for so long; deadlines move by it. */
 void core_forgive(struct core *c, uint64_t ns);

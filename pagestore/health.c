@@ -114,7 +114,8 @@ int ps_donor_health(struct ps_volume *v, int donor, struct ps_donor_health *ret)
 {
 	uint64_t bit;
 
-	if (donor < 0 || (unsigned)donor >= v->donors)
+	if (donor < 0 || (unsigned)donor >= v->donors ||
+	    __atomic_load_n(&v->vacant, __ATOMIC_RELAXED) >> donor & 1)
 		return -ENXIO;
 	bit = 1ull << donor;
 	*ret = (struct ps_donor_health){.domain = (const char *)v->donor[donor].hello.welcome.domain};

@@ -184,6 +184,7 @@ uint64_t ps_maintain(struct ps_volume *v, uint64_t now_ns)
 	until = next < until ? next : until;
 	lock_take(&v->lock);
 	reconnect_collect(v);
+	donors_vacate(v);
 	sweep(v);
 	/* Control operations take their time: what begins after them begins now. */
 	now_ns = clock_ns();

@@ -108,6 +108,18 @@ static void map_members(struct ps_volume *v, unsigned d)
 		control_lists(v, TP_MAP, NULL);
 }
 
+/* Handles of the donor that were to be freed: they may mean others' slabs, now. */
+static void drop_graves(struct ps_volume *v, unsigned d)
+{
+	struct maintain *m = v->maintain;
+	unsigned keep = 0;
+
+	for (unsigned i = 0; i < m->graves; i++)
+		if (m->grave[i].donor != d)
+			m->grave[keep++] = m->grave[i];
+	m->graves = keep;
+}
+
 /* It has restarted, or is another one: what it held is gone. */
 static void lose_members(struct ps_volume *v, unsigned d)
 {
@@ -122,6 +134,8 @@ static void lose_members(struct ps_volume *v, unsigned d)
 		}
 	}
 	v->donor[d].held = 0;
+	drop_graves(v, d);
+	wanted_restart(v, d);
 }
 
 /* Slabs that left their sets while it was away are freed with the others that are stale. */
@@ -138,22 +152,14 @@ static void clean_members(struct ps_volume *v, unsigned d)
 	}
 }
 
-static struct tp_conn **free_place(struct donor *donor)
-{
-	for (unsigned i = 0; i < OLD_CONTROLS; i++)
-		if (!donor->old[i])
-			return &donor->old[i];
-	return NULL;
-}
-
-/* With the lock: the donor is one of ours again, empty but for what never left a set. */
+/* With the lock: the donor is one of ours (again), empty but for what never left a set. */
 static void welcome_back(struct ps_volume *v, unsigned d, struct tp_conn *control,
 			 const struct tp_hello *h, struct tp_conn **conn)
 {
 	struct donor *donor = &v->donor[d];
 	struct core_limits limits = volume_limits(h);
 	bool same = !memcmp(h->welcome.boot, donor->hello.welcome.boot, 16);
-	struct tp_conn **old = free_place(donor);
+	struct tp_conn **old = donor_old_place(donor);
 
 	*old = donor->control;
 	donor->control = control;
@@ -169,6 +175,7 @@ static void welcome_back(struct ps_volume *v, unsigned d, struct tp_conn *contro
 		tp_free(port_offer(&v->port[i], d, conn[i], &limits));
 	__atomic_fetch_and(&v->map.swept, ~(1ull << d), __ATOMIC_SEQ_CST);
 	__atomic_fetch_and(&v->map.gone, ~(1ull << d), __ATOMIC_SEQ_CST);
+	__atomic_fetch_and(&v->joining, ~(1ull << d), __ATOMIC_SEQ_CST);
 	if (same)
 		clean_members(v, d);
 	v->maintain->looked_ns = v->maintain->wait_ns = 0;
@@ -177,8 +184,8 @@ static void welcome_back(struct ps_volume *v, unsigned d, struct tp_conn *contro
 static bool open_all(struct ps_volume *v, unsigned d, struct tp_conn *control, struct tp_hello *h,
 		     struct tp_conn **conn)
 {
-	if (open_one(v, control, h) ||
-	    h->welcome.slab_pages != v->donor[d].hello.welcome.slab_pages)
+	if (open_one(v, control, h) || le32toh(h->welcome.slab_pages) != volume_donor_pages(v) ||
+	    donor_is_known(v, d, h))
 		return false;
 	for (unsigned i = 0; i <= v->ports; i++) {
 		conn[i] = open_port(v, i, control, h);
@@ -196,7 +203,7 @@ static bool try_donor(struct ps_volume *v, unsigned d)
 	struct tp_conn **conn = v->fresh, *control;
 	struct tp_hello h;
 
-	if (!free_place(&v->donor[d]) || tp_clone(v->donor[d].control, UINT32_MAX, &control))
+	if (!donor_old_place(&v->donor[d]) || tp_clone(v->donor[d].control, UINT32_MAX, &control))
 		return false;
 	if (!open_all(v, d, control, &h, conn)) {
 		tp_free(control);
@@ -223,15 +230,18 @@ static bool open_own(struct ps_volume *v, unsigned d)
 uint64_t reconnect(struct ps_volume *v, uint64_t now_ns)
 {
 	bool redundant = v->map.members > v->map.need;
-	uint64_t next = UINT64_MAX;
+	uint64_t next = UINT64_MAX, vacant = __atomic_load_n(&v->vacant, __ATOMIC_ACQUIRE);
+	uint64_t joining = __atomic_load_n(&v->joining, __ATOMIC_ACQUIRE);
 
 	for (unsigned d = 0; d < v->donors; d++) {
 		struct donor *donor = &v->donor[d];
 		bool lost, fine;
 
+		if (vacant >> d & 1)
+			continue;
 		if (redundant && donor->dead)
 			__atomic_fetch_or(&v->map.gone, 1ull << d, __ATOMIC_SEQ_CST);
-		lost = redundant && map_gone(&v->map) >> d & 1;
+		lost = (redundant && map_gone(&v->map) >> d & 1) || joining >> d & 1;
 		if (!lost && (donor->dead || core_usable(&volume_maintainer(v)->core, d)))
 			continue;
 		if (donor->retry_ns > now_ns) {

@@ -19,7 +19,7 @@
 /* At a donor. */
 static uint64_t slab_bytes(const struct ps_volume *v)
 {
-	return (uint64_t)PS_PAGE_SIZE * le32toh(v->donor[0].hello.welcome.slab_pages);
+	return (uint64_t)PS_PAGE_SIZE * volume_donor_pages(v);
 }
 
 /* No room on enough different donors. */
@@ -61,14 +61,6 @@ void volume_place_donors(const struct ps_volume *v, struct place_donor *ret)
 	}
 }
 
-static bool any_dead(const struct ps_volume *v)
-{
-	for (unsigned d = 0; d < v->donors; d++)
-		if (v->donor[d].dead)
-			return true;
-	return false;
-}
-
 /*
  * lists.count and the plan for `need` slabs; returns the members of each, or 0. While donors are
  * lost, slabs that lack members are better than none: the maintenance adds them later.
@@ -78,7 +70,7 @@ static unsigned make_plan(struct ps_volume *v, uint64_t need)
 	struct place_donor donor[PS_MAX_DONORS];
 	unsigned n = v->map.members, least;
 
-	least = map_gone(&v->map) || any_dead(v) ? v->map.need : n;
+	least = volume_lost(v) ? v->map.need : n;
 
 	for (; n >= least; n--) {
 		volume_place_donors(v, donor);
@@ -264,7 +256,7 @@ void ps_discard(struct ps_volume *v, uint64_t first, uint64_t count)
 
 int ps_space(struct ps_volume *v, struct ps_space *ret)
 {
-	uint64_t pages = le32toh(v->donor[0].hello.welcome.slab_pages);
+	uint64_t pages = volume_donor_pages(v);
 	struct ps_space space = {0};
 	int r;
 

@@ -158,9 +158,11 @@ static void forget_all(struct ps_volume *v, bool inherited)
 {
 	for (unsigned d = 0; d < v->donors; d++) {
 		for (unsigned i = 0; i <= v->ports; i++) {
-			v->port[i].conn[d]->t->forget(v->port[i].conn[d], inherited);
 			forget_conn(&v->port[i].offer[d], inherited);
 			forget_conn(&v->port[i].retired[d], inherited);
+			if (!v->port[i].conn[d])
+				continue;
+			v->port[i].conn[d]->t->forget(v->port[i].conn[d], inherited);
 			/* Maybe it used the slabs that an older one had mapped. */
 			tp_share(v->port[i].conn[d], v->donor[d].control);
 		}

@@ -27,13 +27,6 @@
 #define MAX_PAGES        (1ull << 40)
 #define MAX_WAIT         (24 * 3600 * NSEC_PER_SEC)
 
-void volume_donor_error(struct ps_volume *v, unsigned donor, int error)
-{
-	/* The first one says why; what follows is its consequence. */
-	if (!__atomic_load_n(&v->donor[donor].error, __ATOMIC_RELAXED))
-		__atomic_store_n(&v->donor[donor].error, error, __ATOMIC_RELAXED);
-}
-
 void volume_new_borrower(unsigned char id[16])
 {
 	long r = sys_call3(SYS_getrandom, SYS_PTR(id), 16, 0);
@@ -57,93 +50,6 @@ int volume_hello(struct ps_volume *v, struct tp_conn *c, struct tp_hello *h, uin
 	/* Busy: takes over slabs that are being read. */
 	while ((r = c->t->open(c, h, timeout_ns)) == -EBUSY && clock_ns() < until)
 		sys_call5(SYS_ppoll, 0, 0, SYS_PTR(&nap), 0, 0);
-	return r;
-}
-
-int volume_connect(struct ps_volume *v, unsigned donor, struct tp_conn *c, struct tp_hello *h)
-{
-	struct wire_welcome *w = &h->welcome, *known = &v->donor[donor].hello.welcome;
-	int r = volume_hello(v, c, h, v->connect_ns);
-
-	if (r)
-		return r;
-	if (!known->slab_pages)
-		return 0;
-	if (memcmp(w->boot, known->boot, sizeof w->boot) || w->slab_pages != known->slab_pages) {
-		c->t->close(c);
-		return err_fail(-EIO, "donor '%s' has restarted: what it held is gone",
-				c->addr.text);
-	}
-	return 0;
-}
-
-static int connect_control(struct ps_volume *v, unsigned d)
-{
-	struct donor *donor = &v->donor[d];
-	struct tp_hello h = {0};
-	int r;
-
-	memcpy(h.borrower, v->borrower, sizeof h.borrower);
-	r = volume_connect(v, d, donor->control, &h);
-	if (!r)
-		donor->hello = h;
-	return r;
-}
-
-/* A forked child goes on without those that can't be reached, where others have what they held. */
-static bool may_miss(struct ps_volume *v, unsigned d)
-{
-	if (!v->map.slab || v->map.members == v->map.need)
-		return false;
-	v->donor[d].dead = true;
-	__atomic_fetch_or(&v->map.gone, 1ull << d, __ATOMIC_SEQ_CST);
-	return true;
-}
-
-static int connect_port(struct ps_volume *v, struct ps_port *p)
-{
-	for (unsigned d = 0; d < v->donors; d++) {
-		struct tp_hello h = {0};
-		int r;
-
-		if (map_gone(&v->map) >> d & 1)
-			continue;
-		memcpy(h.borrower, v->borrower, sizeof h.borrower);
-		r = volume_connect(v, d, p->conn[d], &h);
-		if (r && may_miss(v, d))
-			continue;
-		if (r)
-			return r;
-		p->live |= 1ull << d;
-	}
-	return 0;
-}
-
-static int connect_controls(struct ps_volume *v)
-{
-	for (unsigned d = 0; d < v->donors; d++) {
-		int r = map_gone(&v->map) >> d & 1 ? 0 : connect_control(v, d);
-
-		if (r && !may_miss(v, d))
-			return r;
-		if (v->donor[d].hello.welcome.slab_pages != v->donor[0].hello.welcome.slab_pages)
-			return err_fail(-EINVAL,
-					"donor '%s' has slabs of %u pages, donor '%s' of %u; start "
-					"them with the same --slab",
-					v->donor[d].control->addr.text,
-					le32toh(v->donor[d].hello.welcome.slab_pages),
-					v->donor[0].control->addr.text,
-					le32toh(v->donor[0].hello.welcome.slab_pages));
-	}
-	return 0;
-}
-
-int volume_connect_all(struct ps_volume *v)
-{
-	int r = connect_controls(v);
-
-	for (unsigned i = 0; i < v->ports && !r; i++)
-		r = connect_port(v, &v->port[i]);
 	return r;
 }
 
@@ -190,46 +96,6 @@ static int check_options(const struct ps_options *o)
 static unsigned members_of(const struct ps_options *o)
 {
 	return o->code_data ? o->code_data + o->code_parity : o->replicas ? o->replicas : 1;
-}
-
-static int create_conns(struct ps_volume *v, const struct ps_options *o)
-{
-	for (unsigned d = 0; d < v->donors; d++) {
-		struct donor *donor = &v->donor[d];
-		int r = tp_create(o->donors[d], &donor->control);
-
-		if (!r)
-			r = tp_clone(donor->control, UINT32_MAX, &donor->spare);
-		for (unsigned i = 0; i <= v->ports && !r; i++) {
-			r = tp_clone(donor->control, i + 1, &v->port[i].conn[d]);
-			if (!r)
-				tp_share(v->port[i].conn[d], donor->control);
-		}
-		if (r)
-			return r;
-	}
-	return 0;
-}
-
-struct core_limits volume_limits(const struct tp_hello *h)
-{
-	return (struct core_limits){.max_segs = le32toh(h->welcome.max_segs),
-				    .max_pages = le32toh(h->welcome.max_pages),
-				    .minor = le16toh(h->welcome.minor)};
-}
-
-/* Donors that say the same word fail together; those that say none are each their own. */
-void volume_number_domains(struct ps_volume *v)
-{
-	for (unsigned d = 0; d < v->donors; d++) {
-		const char *domain = (const char *)v->donor[d].hello.welcome.domain;
-		unsigned same = 0;
-
-		while (*domain && same < d &&
-		       strcmp(domain, (const char *)v->donor[same].hello.welcome.domain))
-			same++;
-		v->donor[d].domain = *domain ? same : d;
-	}
 }
 
 static int open_cores(struct ps_volume *v)
@@ -297,7 +163,7 @@ static int open_volume(struct ps_volume *v, const struct ps_options *o)
 		memcpy(v->borrower, o->borrower, sizeof v->borrower);
 	r = volume_secure(v, o);
 	if (!r)
-		r = create_conns(v, o);
+		r = volume_create_conns(v, o);
 	if (!r)
 		r = volume_connect_all(v);
 	if (!r)
@@ -383,22 +249,6 @@ struct ps_port *ps_port(struct ps_volume *v, unsigned i)
 uint64_t ps_page_hash(const struct ps_volume *v, uint64_t page)
 {
 	return map_hash(&v->map, page);
-}
-
-const char *ps_donor_name(const struct ps_volume *v, int donor)
-{
-	static _Thread_local char text[256] __attribute__((tls_model("initial-exec")));
-	int error;
-
-	if (donor < 0 || (unsigned)donor >= v->donors)
-		return "no donor";
-	error = __atomic_load_n(&v->donor[donor].error, __ATOMIC_RELAXED);
-	if (error)
-		snprintf(text, sizeof text, "%s (%s)", v->donor[donor].control->addr.text,
-			 strerrordesc_np(-error));
-	else
-		snprintf(text, sizeof text, "%s", v->donor[donor].control->addr.text);
-	return text;
 }
 
 void ps_counters(const struct ps_volume *v, struct ps_counters *ret)

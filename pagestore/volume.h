@@ -14,6 +14,7 @@
 #define OLD_CONTROLS 4u
 
 struct donor {
+	char address[128]; /* as it was given; others read it without the lock */
 	struct tp_conn *control;
 	struct tp_conn *old[OLD_CONTROLS]; /* of before it was lost, as long as ports use their slabs */
 	uint64_t retry_ns, backoff_ns;     /* when to try again, having lost it */
@@ -62,7 +63,8 @@ struct ps_port {
 
 struct ps_volume {
 	struct map map;
-	unsigned donors, ports, depth; /* one more port is the maintenance's: v->port[v->ports] */
+	_Atomic unsigned donors; /* entries of the table; grows under the lock */
+	unsigned ports, depth; /* one more port is the maintenance's: v->port[v->ports] */
 	uint64_t deadline_ns, connect_ns, suspect_ns, rebuild_bytes;
 	char name[WIRE_NAME_BYTES];
 	unsigned char borrower[16];
@@ -81,6 +83,10 @@ struct ps_volume {
 	uint64_t *handle; /* MAP_MEMBERS a slab: room for the lists */
 	struct map_slab *clone; /* by slab: the snapshot's set and handles */
 	uint64_t leaving; /* bit a donor: it gets nothing new */
+	/* Bit an entry; changed under the lock, read without it. Both are `gone` and dead, too. */
+	uint64_t joining;  /* never connected yet: the maintenance tries */
+	uint64_t vacant;   /* stands for nobody */
+	uint64_t unlisted; /* not in ps_update_donors()'s last list */
 	struct maintain *maintain;
 	struct tp_conn **fresh; /* a port: connections being opened */
 	bool snapshot;
@@ -99,6 +105,25 @@ static inline struct ps_port *volume_maintainer(struct ps_volume *v)
 {
 	return &v->port[v->ports];
 }
+
+/* donors.c */
+int volume_create_conns(struct ps_volume *v, const struct ps_options *o);
+/* Pages of a donor's slab. */
+uint32_t volume_donor_pages(const struct ps_volume *v);
+/* Entries that are no donors now: never reached, or given up for good. */
+static inline uint64_t volume_absent(const struct ps_volume *v)
+{
+	return __atomic_load_n(&v->joining, __ATOMIC_ACQUIRE) |
+	       __atomic_load_n(&v->vacant, __ATOMIC_ACQUIRE);
+}
+/* Donors that were there and are not; with the lock. */
+uint64_t volume_lost(const struct ps_volume *v);
+/* With the lock: entries of donors that nobody lists any more, that are gone and hold nothing, become vacant. */
+void donors_vacate(struct ps_volume *v);
+/* The same server is in the table under another address. */
+bool donor_is_known(const struct ps_volume *v, unsigned d, const struct tp_hello *h);
+/* Where a donor's control connection is put away until no port uses its slabs; NULL: nowhere. */
+struct tp_conn **donor_old_place(struct donor *donor);
 
 /* maintain.c */
 int maintain_open(struct ps_volume *v);

@@ -149,6 +149,11 @@ uint64_t wanted_step(struct ps_volume *v, uint64_t now_ns)
 	return next;
 }
 
+void wanted_restart(struct ps_volume *v, unsigned d)
+{
+	hang_up(&v->maintain->ask[d], 0);
+}
+
 void wanted_forget(struct ps_volume *v, bool inherited)
 {
 	for (unsigned d = 0; d < v->donors; d++) {

@@ -23,6 +23,8 @@ struct ask {
 
 /* The maintenance's thread, without the lock. Returns when it has something to do again. */
 uint64_t wanted_step(struct ps_volume *v, uint64_t now_ns);
+/* The entry's donor is another one. */
+void wanted_restart(struct ps_volume *v, unsigned d);
 /* In a forked child. */
 void wanted_forget(struct ps_volume *v, bool inherited);
 void wanted_close(struct ps_volume *v);

@@ -12,6 +12,7 @@ target_compile_options(mappings PRIVATE -fno-builtin)
 target_link_libraries(mappings PRIVATE Threads::Threads)
 
 infuse_script_test(run-keeps-memory-as-the-manuals-say slow 200)
+infuse_script_test(run-uses-donors-that-join slow 300)
 infuse_script_test(run-refuses-what-can-not-work quick 60)
 infuse_script_test(run-replays-a-recorded-program quick 60)
 infuse_script_test(run-hands-status-and-signals-over quick 60)

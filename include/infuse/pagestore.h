@@ -273,6 +273,18 @@ int ps_evacuate(struct ps_volume *v, int donor, bool move);
 /* The slab that the donor knows as handle (RECLAIM names slabs so), or -ENOENT. */
 int64_t ps_slab_of(struct ps_volume *v, int donor, uint64_t handle);
 
+/*
+ * [text] These are the donors that there are now (not NULL, when count is not 0). New ones join while
+ * the volume is used: the maintenance connects to them, again and again until it works, then slabs are
+ * placed, rebuilt and moved there. One that is not listed stays as long as it is there or holds
+ * anything; after that it is given up, and its number may become another's. What can't be an address
+ * is passed over, and the first error returned: -E2BIG with more than PS_MAX_DONORS in use. Any thread,
+ * one at a time. Takes malloc memory for addresses that are names only (the resolver's).
+ */
+int ps_update_donors(struct ps_volume *v, const char *const *addresses, unsigned count);
+/* Donors that the volume has numbers for. Grows. */
+unsigned ps_donors(const struct ps_volume *v);
+
 /* How well a volume is. Counted at this moment; takes the volume's lock. */
 struct ps_health {
 	uint64_t slabs;      /* granted */
@@ -292,7 +304,7 @@ struct ps_donor_health {
 	const char *domain;
 	uint64_t latency_ns, p99_ns; /* of recent reads, of the port that knows most; 0: none */
 };
-/* -ENXIO: no such donor (0 .. donors_count - 1). */
+/* -ENXIO: no such donor (0 .. ps_donors() - 1), or one that was given up for good. */
 int ps_donor_health(struct ps_volume *v, int donor, struct ps_donor_health *ret);
 
 /* --- counters, updated without locks; for people --- */

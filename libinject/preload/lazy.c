@@ -116,6 +116,8 @@ static void open_heap(void)
 		for (;;)
 			sys_call1(SYS_exit_group, EXIT_NO_HEAP);
 	}
+	if (s->donor_file)
+		heap_donor_file(h, s->donor_file);
 	atomic_store(&owner, (int)sys_call0(SYS_getpid));
 	atomic_store(&opener, 0);
 	atomic_store_explicit(&heap, h, memory_order_release);

@@ -32,6 +32,7 @@ struct settings {
 	const char *donors[PRELOAD_MAX_DONORS];
 	unsigned donors_count;
 	const char *stats_file;
+	const char *donor_file; /* new donors stand there */
 	const char *key_file, *tls_ca, *tls_cert, *tls_cert_key;
 	unsigned replicas, code_data, code_parity;
 	bool seal;

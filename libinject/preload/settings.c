@@ -24,7 +24,7 @@ static struct settings settings = {
 static char wrong[256];
 /* Copies: programs write over their environment (process titles) or drop it. */
 static char donors[MAX_TEXT], stats_file[MAX_TEXT], prefetch[MAX_TEXT];
-static char key_file[MAX_TEXT], tls_ca[MAX_TEXT], tls_cert[MAX_TEXT], tls_cert_key[MAX_TEXT];
+static char donor_file[MAX_TEXT], key_file[MAX_TEXT], tls_ca[MAX_TEXT], tls_cert[MAX_TEXT], tls_cert_key[MAX_TEXT];
 static _Atomic int known;
 
 static void note_wrong(const char *name)
@@ -97,6 +97,7 @@ static void read_all(void)
 	read_size("INFUSE_PLAIN", &settings.plain_bytes);
 	settings.prefetch = read_text("INFUSE_PREFETCH", prefetch, sizeof prefetch);
 	settings.stats_file = read_text("INFUSE_STATS_FILE", stats_file, sizeof stats_file);
+	settings.donor_file = read_text("INFUSE_DONOR_FILE", donor_file, sizeof donor_file);
 	settings.key_file = read_text("INFUSE_KEY_FILE", key_file, sizeof key_file);
 	settings.tls_ca = read_text("INFUSE_TLS_CA", tls_ca, sizeof tls_ca);
 	settings.tls_cert = read_text("INFUSE_TLS_CERT", tls_cert, sizeof tls_cert);
