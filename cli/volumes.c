@@ -8,6 +8,7 @@
 #include "cli/json.h"
 #include "cli/table.h"
 #include "cli/verb.h"
+#include "cli/volumes_kept.h"
 #include "common/parse.h"
 
 struct config {
@@ -15,14 +16,26 @@ struct config {
 	struct donor_keys keys;
 	const char *registry;
 	uint64_t timeout_ns;
-	bool json;
+	const char *forget;
+	bool json, kept;
 };
 
-static const struct opt table[] = {DONOR_OPTIONS(struct config), DONOR_KEY_OPTIONS(struct config, keys)};
+static const struct opt table[] = {
+	{.name = "kept",
+	 .letter = 'K',
+	 .type = OPT_FLAG,
+	 .offset = offsetof(struct config, kept),
+	 .help = "list those that the registry keeps for their next writer"},
+	{.name = "forget",
+	 .type = OPT_STRING,
+	 .offset = offsetof(struct config, forget),
+	 .arg = "NAME",
+	 .help = "take this one of them from its writer, and give its memory back"},
+	DONOR_OPTIONS(struct config), DONOR_KEY_OPTIONS(struct config, keys)};
 
 static const struct opt_command command = {
 	.name = "infuse volumes",
-	.usage = "[--donor ADDR]... [--registry FILE] [--timeout TIME] [--json]",
+	.usage = "[--kept | --forget NAME] [--donor ADDR]... [--registry FILE] [OPTIONS]",
 	.summary = "Lists the borrowers that hold slabs, as the donors tell them.",
 	.table = table,
 	.count = sizeof table / sizeof *table,
@@ -125,6 +138,10 @@ int verb_volumes(int argc, char **argv)
 	if (r)
 		return r > 0 ? 0 : VERB_USAGE;
 	r = verb_no_words(argc, argv, first);
+	if (!r && c.kept)
+		return volumes_kept(c.registry, c.json);
+	if (!r && c.forget)
+		return volumes_forget(c.registry, c.forget, &c.keys);
 	if (!r)
 		r = donor_secure(&c.keys, KEY_METRICS);
 	if (!r)

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define PAGE    PS_PAGE_SIZE
+#define ZEROS   ((size_t)PS_BATCH_PAGES * PAGE)
 #define LOOK_NS (100 * NSEC_PER_MSEC) /* the maintenance is told to end by a flag */
 
 struct device {
@@ -22,6 +23,8 @@ struct device {
 	struct ranges ranges;
 	pthread_t maintenance;
 	bool started, stop;
+	bool kept;       /* zeros are written: the next writer must see them */
+	unsigned char *zeros; /* then: a batch of them */
 	void (*changed)(const struct ps_health *h);
 	unsigned lanes;
 	struct lane lane[DEVICE_MAX_PORTS];
@@ -43,10 +46,20 @@ static int open_volume(struct device *d, const struct device_options *o)
 		.code_parity = o->code_parity,
 		.key_file = o->key_file,
 		.seal = o->seal,
-		.transient = true,
+		.transient = !o->borrower,
+		.borrower = o->borrower,
+		.epoch = o->epoch,
+		.keep = o->borrower,
+		.publishes = o->borrower,
+		.lenient = o->borrower,
 	};
 	int r = ps_open(&po, &d->volume);
 
+	d->kept = o->borrower;
+	if (!r && d->kept && !(d->zeros = mem_map(ZEROS)))
+		r = err_fail(-ENOMEM, "no memory for a device");
+	if (!r && o->opened)
+		r = o->opened(d->volume, o->arg);
 	return r ? r : ps_reserve(d->volume, 0, po.pages);
 }
 
@@ -127,6 +140,7 @@ void device_close(struct device *d)
 	for (unsigned i = 0; i < d->lanes; i++)
 		lane_close(&d->lane[i]);
 	ps_close(d->volume);
+	mem_unmap(d->zeros, ZEROS);
 	mem_unmap(d, sizeof *d);
 }
 
@@ -246,11 +260,13 @@ int device_zero(struct device *d, uint64_t len, uint64_t at)
 		return 0;
 	own(d, &range, len, at);
 	for (uint64_t n; len && !r; len -= n, at += n) {
-		n = at % PAGE ? step(len, at) : len / PAGE * PAGE;
+		n = at % PAGE || d->kept ? step(len, at) : len / PAGE * PAGE;
 		if (!n)
 			n = len;
 		if (n % PAGE)
 			r = run_part(d, at / PAGE, at % PAGE, (unsigned)n, NULL, NULL);
+		else if (d->kept)
+			r = run(d, PS_WRITE, at / PAGE, (uint32_t)(n / PAGE), d->zeros);
 		else
 			ps_discard(d->volume, at / PAGE, n / PAGE);
 	}
@@ -266,7 +282,8 @@ void device_trim(struct device *d, uint64_t len, uint64_t at)
 	/* The rest of the last page is nobody's. */
 	if (at + len == d->bytes)
 		end = (d->bytes - 1) / PAGE + 1;
-	if (!len || first >= end)
+	/* The next writer would find the old bytes, which is allowed, but surprises. */
+	if (!len || first >= end || d->kept)
 		return;
 	range_take(&d->ranges, &range, first, end - 1);
 	ps_discard(d->volume, first, end - first);
@@ -288,6 +305,11 @@ uint64_t device_run(const struct device *d, uint64_t len, uint64_t at, bool *zer
 int device_update_donors(struct device *d, const char *const *addresses, unsigned count)
 {
 	return ps_update_donors(d->volume, addresses, count);
+}
+
+struct ps_volume *device_volume(struct device *d)
+{
+	return d->volume;
 }
 
 void device_counters(const struct device *d, struct ps_counters *ret)

@@ -28,6 +28,12 @@ struct device_options {
 	const char *key_file;
 	bool seal;
 	uint64_t spin_ns;
+	/* A volume that other writers go on with (kept.h): who it is, as in ps_options; NULL: nobody. */
+	const unsigned char *borrower;
+	uint64_t epoch;
+	/* Before all of its pages are reserved; 0 or an error that ends device_open(). May be NULL. */
+	int (*opened)(struct ps_volume *v, void *arg);
+	void *arg;
 };
 
 /* Connects, and takes all of the donors' memory that it will ever need. Blocks, bounded. */
@@ -43,7 +49,7 @@ void device_close(struct device *d);
 /* [at, at + len) must be within the device. These block, bounded by the deadline. */
 int device_read(struct device *d, void *buf, uint64_t len, uint64_t at);
 int device_write(struct device *d, const void *buf, uint64_t len, uint64_t at);
-/* Reads as zeros from now on: a message for the bytes in parts of pages only. */
+/* Reads as zeros from now on: a message for the bytes in parts of pages only, but where others go on. */
 int device_zero(struct device *d, uint64_t len, uint64_t at);
 /* The whole pages in there read as zeros from now on. */
 void device_trim(struct device *d, uint64_t len, uint64_t at);
@@ -56,6 +62,9 @@ uint64_t device_run(const struct device *d, uint64_t len, uint64_t at, bool *zer
 
 /* These are the donors that there are now: see ps_update_donors(). Any thread, one at a time. */
 int device_update_donors(struct device *d, const char *const *addresses, unsigned count);
+
+/* For who keeps it. */
+struct ps_volume *device_volume(struct device *d);
 
 void device_counters(const struct device *d, struct ps_counters *ret);
 

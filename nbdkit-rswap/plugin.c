@@ -12,6 +12,7 @@
 #include "common/error.h"
 #include "common/parse.h"
 #include "nbdkit-rswap/device.h"
+#include "nbdkit-rswap/kept.h"
 #include "registry/donors.h"
 #include "registry/follow.h"
 #include "registry/registry.h"
@@ -45,11 +46,13 @@ static struct {
 	uint64_t code_data, code_parity, refresh_ns;
 	const char *key_file;
 	bool follows; /* the donors are the registry's */
+	bool keep, force;
 	bool seal;
 } config = {.volume = "rswap", .spin_ns = SPIN_NS};
 
 static struct device *device;
 static struct follow *follow;
+static struct kept *kept;
 static pid_t opened_by;
 
 /* nbdkit gives the client the number, and people the words. */
@@ -84,11 +87,11 @@ static int set_code(const char *value)
 	return 0;
 }
 
-static int set_seal(const char *value)
+static int set_bool(const char *value, bool *to)
 {
 	if (strcmp(value, "yes") && strcmp(value, "no"))
 		return err_fail(-EINVAL, "'%s' is not yes or no", value);
-	config.seal = *value == 'y';
+	*to = *value == 'y';
 	return 0;
 }
 
@@ -104,7 +107,11 @@ static int set(const char *key, const char *value)
 	if (!strcmp(key, "code"))
 		return set_code(value);
 	if (!strcmp(key, "seal"))
-		return set_seal(value);
+		return set_bool(value, &config.seal);
+	if (!strcmp(key, "keep"))
+		return set_bool(value, &config.keep);
+	if (!strcmp(key, "force"))
+		return set_bool(value, &config.force);
 	if (!strcmp(key, "suspect"))
 		return parse_duration(value, &config.suspect_ns);
 	if (!strcmp(key, "ports"))
@@ -138,6 +145,14 @@ static int rswap_config_complete(void)
 {
 	if (!config.bytes || config.bytes > INT64_MAX) {
 		nbdkit_error("say the device's size: size=SIZE");
+		return -1;
+	}
+	if (config.keep && (config.seal || config.code_data)) {
+		nbdkit_error("keep=yes is for copies: not with seal= or code=");
+		return -1;
+	}
+	if (config.force && !config.keep) {
+		nbdkit_error("force=yes is for keep=yes only");
 		return -1;
 	}
 	return 0;
@@ -188,6 +203,24 @@ static int find_donors(void)
 	return err_fail(-ENOENT, "no donors are known here: name some (donor=tcp:HOST:PORT)");
 }
 
+static void writer_failed(const char *why)
+{
+	nbdkit_error("%s: where its slabs lie can't be written down: %s", config.volume, why);
+}
+
+static int open_kept(struct device_options *o)
+{
+	static char path[REG_MAX_URL];
+	struct kept_options k = {.name = config.volume, .force = config.force, .failed = writer_failed};
+
+	if (!config.registry)
+		config.registry = reg_default(path, sizeof path);
+	if (!config.registry)
+		return err_fail(-ENOENT, "no registry is there to keep the volume in: registry=FILE");
+	k.registry = config.registry;
+	return kept_open(&k, o, &device, &kept);
+}
+
 static int open_device(void)
 {
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -211,7 +244,9 @@ static int open_device(void)
 	if (!o.ports)
 		o.ports = cores > 0 && cores < PORTS_MOST ? (unsigned)cores : PORTS_MOST;
 	opened_by = getpid();
-	return r ? r : device_open(&o, &device);
+	if (r)
+		return r;
+	return config.keep ? open_kept(&o) : device_open(&o, &device);
 }
 
 /* --- life --- */
@@ -267,7 +302,8 @@ static int follow_donors(void)
 
 static int rswap_get_ready(void)
 {
-	return open_device() ? fail() : 0;
+	/* A kept one is taken over once only: by who will serve it. */
+	return !config.keep && open_device() ? fail() : 0;
 }
 
 /*
@@ -276,7 +312,10 @@ static int rswap_get_ready(void)
  */
 static int rswap_after_fork(void)
 {
-	if (getpid() != opened_by) {
+	if (config.keep) {
+		if (open_device() || kept_start(kept))
+			return fail();
+	} else if (getpid() != opened_by) {
 		device_close(device);
 		device = NULL;
 		if (open_device())
@@ -293,6 +332,7 @@ static void rswap_unload(void)
 
 	follow_stop(follow);
 	follow = NULL;
+	kept_stop(kept);
 	if (device) {
 		device_counters(device, &c);
 		nbdkit_debug("batches %" PRIu64 ", messages %" PRIu64 ", pages read %" PRIu64
@@ -302,6 +342,8 @@ static void rswap_unload(void)
 	}
 	device_close(device);
 	device = NULL;
+	kept_close(kept);
+	kept = NULL;
 }
 
 static void *rswap_open(int readonly)
@@ -434,6 +476,9 @@ static struct nbdkit_plugin plugin = {
 		       "registry=FILE     use the donors announced there\n"
 		       "refresh=TIME      look there so often for new ones, at least [1min]\n"
 		       "volume=NAME       what donors show of it [rswap]\n"
+		       "keep=yes          the registry keeps the volume under its name: goes on with it,\n"
+		       "                  and locks out who has it now\n"
+		       "force=yes         even if a donor that may know more can't be asked\n"
 		       "replicas=N        copies of each page, on different donors [1]\n"
 		       "code=K+M          erasure coding instead of copies, as in 4+2\n"
 		       "key=FILE          the cluster's key; donors must have it, too\n"

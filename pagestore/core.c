@@ -70,7 +70,7 @@ int core_open(struct core *c, const struct core_options *o)
 		return err_fail(-ENOMEM, "no memory for %u batches in flight", o->depth);
 	}
 	for (unsigned i = 0; i < PS_MAX_DONORS; i++)
-		if (i < o->donors)
+		if (i < o->donors && o->limits[i].max_pages)
 			take_limits(c, i, &o->limits[i]);
 		else
 			c->donor[i].dead = true; /* until it joins: core_opened() */

@@ -27,7 +27,7 @@ struct core_limits {
 
 struct core_options {
 	struct map *map; /* shared by all cores of the volume */
-	const struct core_limits *limits;
+	const struct core_limits *limits; /* zeros: the donor isn't there yet */
 	unsigned donors, depth;
 	uint64_t deadline_ns, suspect_ns;
 };

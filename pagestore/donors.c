@@ -53,9 +53,17 @@ static int connect_control(struct ps_volume *v, unsigned d)
 	return r;
 }
 
-/* A forked child goes on without those that can't be reached, where others have what they held. */
+/*
+ * A forked child goes on without those that can't be reached, where others have what they held. Who
+ * opens a volume leniently has them join later.
+ */
 static bool may_miss(struct ps_volume *v, unsigned d)
 {
+	if (!v->map.slab && v->lenient) {
+		v->donor[d].dead = true;
+		__atomic_fetch_or(&v->joining, 1ull << d, __ATOMIC_SEQ_CST);
+		return true;
+	}
 	if (!v->map.slab || v->map.members == v->map.need)
 		return false;
 	v->donor[d].dead = true;
@@ -83,13 +91,13 @@ static int connect_port(struct ps_volume *v, struct ps_port *p)
 		struct tp_hello h = {0};
 		int r;
 
-		if (map_gone(&v->map) >> d & 1)
+		if ((map_gone(&v->map) | v->joining) >> d & 1)
 			continue;
 		memcpy(h.borrower, v->borrower, sizeof h.borrower);
 		r = port_conn(v, p, d);
 		if (!r)
 			r = volume_connect(v, d, p->conn[d], &h);
-		if (r && may_miss(v, d))
+		if (r && v->map.slab && may_miss(v, d))
 			continue;
 		if (r)
 			return r;
@@ -102,9 +110,11 @@ static int connect_port(struct ps_volume *v, struct ps_port *p)
 
 static int check_slabs(const struct ps_volume *v, unsigned d)
 {
-	const struct donor *a = &v->donor[0], *b = &v->donor[d];
+	const struct donor *a = v->donor, *b = &v->donor[d];
 
-	if (!b->hello.welcome.slab_pages || !a->hello.welcome.slab_pages ||
+	while (a < b && !a->hello.welcome.slab_pages)
+		a++;
+	if (!b->hello.welcome.slab_pages ||
 	    a->hello.welcome.slab_pages == b->hello.welcome.slab_pages)
 		return 0;
 	return err_fail(-EINVAL,
@@ -112,6 +122,14 @@ static int check_slabs(const struct ps_volume *v, unsigned d)
 			"same --slab",
 			b->control->addr.text, le32toh(b->hello.welcome.slab_pages),
 			a->control->addr.text, le32toh(a->hello.welcome.slab_pages));
+}
+
+uint32_t volume_first_pages(const struct ps_volume *v)
+{
+	for (unsigned d = 0; d < v->donors; d++)
+		if (v->donor[d].hello.welcome.slab_pages)
+			return le32toh(v->donor[d].hello.welcome.slab_pages);
+	return 0;
 }
 
 static int connect_controls(struct ps_volume *v)
@@ -125,7 +143,8 @@ static int connect_controls(struct ps_volume *v)
 		if (r)
 			return r;
 	}
-	return 0;
+	/* The words are the last one's that was tried. */
+	return volume_first_pages(v) ? 0 : -EHOSTUNREACH;
 }
 
 int volume_connect_all(struct ps_volume *v)
@@ -190,6 +209,11 @@ const char *ps_donor_name(const struct ps_volume *v, int donor)
 	else
 		snprintf(text, sizeof text, "%s", address);
 	return text;
+}
+
+void ps_donor_address(const struct ps_volume *v, unsigned donor, char address[128])
+{
+	get_address(&v->donor[donor], address);
 }
 
 unsigned ps_donors(const struct ps_volume *v)

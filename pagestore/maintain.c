@@ -78,8 +78,11 @@ void maintain_bury(struct ps_volume *v, unsigned donor, uint64_t handle)
 	/* With no place to note it, it goes with the volume's goodbye. */
 	if (m->graves == GRAVES)
 		return;
-	m->grave[m->graves++] = (struct grave){
-		handle, __atomic_fetch_add(&v->map.era, 1, __ATOMIC_SEQ_CST), donor};
+	m->grave[m->graves++] =
+		(struct grave){.handle = handle,
+			       .era = __atomic_fetch_add(&v->map.era, 1, __ATOMIC_SEQ_CST),
+			       .changes = ps_where_changes(v),
+			       .donor = donor};
 }
 
 void maintain_clean(struct ps_volume *v, struct map_slab *s)
@@ -109,6 +112,12 @@ static uint64_t era_left(struct ps_volume *v)
 	return era;
 }
 
+/* Nobody can be using it, and no later writer would look for it. */
+static bool is_due(const struct ps_volume *v, const struct grave *g, uint64_t left)
+{
+	return g->era < left && volume_is_published(v, g->changes);
+}
+
 /* What is due goes to the lists; the graves stay in order. */
 static uint64_t dig(struct ps_volume *v, uint64_t left)
 {
@@ -119,14 +128,14 @@ static uint64_t dig(struct ps_volume *v, uint64_t left)
 
 	memset(l->count, 0, sizeof l->count);
 	for (unsigned i = 0; i < m->graves && n < most; i++, n++)
-		if (m->grave[i].era < left)
+		if (is_due(v, &m->grave[i], left))
 			l->count[m->grave[i].donor]++;
 	lists_lay_out(l, v->donors);
 	memcpy(next, l->first, sizeof next);
 	for (unsigned i = 0; i < m->graves; i++) {
 		const struct grave g = m->grave[i];
 
-		if (i < n && g.era < left)
+		if (i < n && is_due(v, &g, left))
 			l->slabs[next[g.donor]++] = g.handle;
 		else
 			m->grave[keep++] = g;

@@ -37,12 +37,14 @@ struct job {
 	unsigned place, donor, frag;
 	uint64_t handle;
 	int leaves; /* the place that it is for, or -1 */
+	bool waits; /* it is live; the other one leaves when that is published */
+	uint64_t changes; /* and that is so when this is */
 	uint64_t next, end; /* pages not given to a chunk yet */
 };
 
 /* A handle that ports may be using until they have left this era. */
 struct grave {
-	uint64_t handle, era;
+	uint64_t handle, era, changes;
 	unsigned donor;
 };
 

@@ -79,7 +79,8 @@ static bool change(struct map *m, struct map_slab *s, uint64_t *set, uint64_t to
 	return true;
 }
 
-static bool leave(struct map *m, struct map_slab *s, unsigned place, uint64_t handle, bool force)
+static bool leave(struct map *m, struct map_slab *s, unsigned place, uint64_t handle, bool force,
+		  unsigned failed)
 {
 	uint64_t set = map_set(s), without;
 	uint8_t donor;
@@ -99,19 +100,24 @@ static bool leave(struct map *m, struct map_slab *s, unsigned place, uint64_t ha
 			return false;
 		if (!change(m, s, &set, without + SET_GENERATION))
 			continue;
-		__atomic_fetch_add(&m->dropped, 1, __ATOMIC_RELAXED);
+		__atomic_fetch_add(&m->dropped, failed, __ATOMIC_RELAXED);
 		return true;
 	}
 }
 
+bool map_retire(struct map *m, struct map_slab *s, unsigned place, uint64_t handle)
+{
+	return leave(m, s, place, handle, false, 0);
+}
+
 bool map_drop(struct map *m, struct map_slab *s, unsigned place, uint64_t handle)
 {
-	return leave(m, s, place, handle, false);
+	return leave(m, s, place, handle, false, 1);
 }
 
 void map_lose(struct map *m, struct map_slab *s, unsigned place, uint64_t handle)
 {
-	leave(m, s, place, handle, true);
+	leave(m, s, place, handle, true, 1);
 }
 
 void map_put(struct map *m, uint64_t slab, unsigned n, const uint8_t *donor, const uint64_t *handle)

@@ -142,6 +142,9 @@ static inline unsigned map_count(uint32_t places)
  */
 bool map_drop(struct map *m, struct map_slab *s, unsigned place, uint64_t handle);
 
+/* The same for one whose time is over: it has not failed. */
+bool map_retire(struct map *m, struct map_slab *s, unsigned place, uint64_t handle);
+
 /* The same for a member that has lost its contents: whether the set needs it or not. */
 void map_lose(struct map *m, struct map_slab *s, unsigned place, uint64_t handle);
 

@@ -380,7 +380,33 @@ static void tell_generation(struct ps_volume *v, const struct map_slab *s)
 	control_run(v, mask & control_live(v), control_timeout(v));
 }
 
-static void finish(struct ps_volume *v)
+/*
+ * Whoever takes the volume over must find the new one before it is the only one that has what is
+ * written: so both are members until that is published. (Of fragments none is taken over.)
+ */
+static bool leaves_later(struct ps_volume *v, struct map_slab *s)
+{
+	struct job *j = &v->maintain->job;
+
+	if (!v->publishes || v->map.parts || j->leaves < 0)
+		return false;
+	if (!map_promote(&v->map, s, j->place, -1))
+		return false;
+	j->waits = true;
+	j->changes = ps_where_changes(v);
+	return true;
+}
+
+static void leave(struct ps_volume *v, struct map_slab *s)
+{
+	struct job *j = &v->maintain->job;
+
+	if (map_set(s) & SET_LIVE(j->place))
+		map_retire(&v->map, s, (unsigned)j->leaves, s->handle[j->leaves]);
+}
+
+/* False: it goes on later. */
+static bool finish(struct ps_volume *v)
 {
 	struct maintain *m = v->maintain;
 	struct job *j = &m->job;
@@ -389,12 +415,18 @@ static void finish(struct ps_volume *v)
 	/* The one that was to leave may have failed by itself. */
 	if (j->leaves >= 0 && !(map_set(s) & SET_LIVE(j->leaves)))
 		j->leaves = -1;
-	if (map_promote(&v->map, s, j->place, j->leaves)) {
+	if (!j->waits && leaves_later(v, s))
+		return false;
+	if (j->waits && !volume_is_published(v, j->changes))
+		return false;
+	if (j->waits && j->leaves >= 0)
+		leave(v, s);
+	if (j->waits || map_promote(&v->map, s, j->place, j->leaves)) {
 		if (j->move)
 			m->moved_slabs++;
 		else
 			m->rebuilt_slabs++;
-		if (v->map.members > v->map.need)
+		if (v->map.members > v->map.need || v->map.durable)
 			tell_generation(v, s);
 	}
 	maintain_clean(v, s);
@@ -403,6 +435,7 @@ static void finish(struct ps_volume *v)
 		m->moves--;
 	}
 	j->used = false;
+	return true;
 }
 
 static bool chunks_busy(const struct maintain *m)
@@ -460,7 +493,7 @@ uint64_t rebuild_step(struct ps_volume *v, uint64_t now_ns)
 	}
 	if (chunks_busy(m))
 		return until;
-	if (!goes_on(v)) {
+	if (!j->waits && !goes_on(v)) {
 		/* It failed, or the slab was released. */
 		if (map_set(&v->map.slab[j->slab]) & SET_GRANTED)
 			maintain_clean(v, &v->map.slab[j->slab]);
@@ -470,6 +503,5 @@ uint64_t rebuild_step(struct ps_volume *v, uint64_t now_ns)
 	}
 	if (j->next < j->end)
 		return until;
-	finish(v);
-	return now_ns;
+	return finish(v) ? now_ns : now_ns + AGAIN_NS;
 }

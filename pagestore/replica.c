@@ -419,7 +419,8 @@ static void write_settle(struct core *c, unsigned slot, unsigned run)
 		run_fail(c, slot, r, r->status ? r->status : -EIO, r->fail_donor);
 		return;
 	}
-	if (c->redundant && __atomic_load_n(&s->told, __ATOMIC_ACQUIRE) < set_generation(set)) {
+	if ((c->redundant || c->map->durable) &&
+	    __atomic_load_n(&s->told, __ATOMIC_ACQUIRE) < set_generation(set)) {
 		tell(c, slot, run, set);
 		if (r->out || r->state == RUN_WAIT)
 			return;

@@ -15,6 +15,8 @@
 #include <string.h>
 
 #define CHUNK     64u /* pages in a message */
+/* A member that was about to leave, too. */
+#define MOST_MEMBERS (PS_MAX_REPLICAS + 1)
 #define CHUNK_MEM ((size_t)CHUNK * PS_PAGE_SIZE)
 
 struct takeover {
@@ -64,9 +66,16 @@ uint64_t ps_where_changes(const struct ps_volume *v)
 	return __atomic_load_n(&v->map.changes, __ATOMIC_ACQUIRE);
 }
 
-void ps_donor_boot(const struct ps_volume *v, unsigned donor, unsigned char boot[16])
+void ps_where_published(struct ps_volume *v, uint64_t changes)
 {
+	__atomic_store_n(&v->published, changes, __ATOMIC_RELEASE);
+}
+
+void ps_donor_boot(struct ps_volume *v, unsigned donor, unsigned char boot[16])
+{
+	lock_take(&v->lock);
 	memcpy(boot, v->donor[donor].hello.welcome.boot, 16);
+	lock_give(&v->lock);
 }
 
 bool ps_is_stale(const struct ps_volume *v)
@@ -277,7 +286,7 @@ static int take_slab(struct takeover *t, uint64_t slab)
 
 	if (!w->generation || !w->members)
 		return 0;
-	if (w->members > PS_MAX_REPLICAS || map_granted(&t->v->map, slab))
+	if (w->members > MOST_MEMBERS || map_granted(&t->v->map, slab))
 		return err_fail(-EINVAL, "slab %llu can't be taken over", (unsigned long long)slab);
 	r = judge(t, slab, w);
 	if (r)
@@ -303,14 +312,14 @@ int ps_take_over(struct ps_volume *v, const struct ps_where *where, uint64_t sla
 	if (slabs > v->map.slabs)
 		return err_fail(-EINVAL, "the volume has %llu slabs, not %llu",
 				(unsigned long long)v->map.slabs, (unsigned long long)slabs);
-	t.mem = mem_map(PS_MAX_REPLICAS * CHUNK_MEM);
+	t.mem = mem_map(MOST_MEMBERS * CHUNK_MEM);
 	if (!t.mem)
 		return err_fail(-ENOMEM, "no memory for a takeover");
 	lock_take(&v->lock);
 	for (uint64_t i = 0; i < slabs && !r; i++)
 		r = take_slab(&t, i);
 	lock_give(&v->lock);
-	mem_unmap(t.mem, PS_MAX_REPLICAS * CHUNK_MEM);
+	mem_unmap(t.mem, MOST_MEMBERS * CHUNK_MEM);
 	if (!r)
 		*ret = t.taken;
 	return r;

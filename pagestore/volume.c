@@ -122,13 +122,14 @@ static int open_cores(struct ps_volume *v)
 
 static int open_map(struct ps_volume *v, const struct ps_options *o)
 {
-	uint32_t slab_pages = le32toh(v->donor[0].hello.welcome.slab_pages);
+	uint32_t slab_pages = volume_first_pages(v);
 	unsigned k = o->code_data;
 	int r = map_open(&v->map, o->pages, slab_pages * (k ? k : 1), k ? k : 1, members_of(o), k);
 
 	if (r)
 		return r;
 	v->map.durable = v->epoch != 0;
+	v->map.gone = v->map.swept = v->joining;
 	v->plan = mem_map(v->map.slabs * v->map.members);
 	v->fresh = mem_map((v->ports + 1) * sizeof *v->fresh);
 	v->handle = mem_map(v->map.slabs * MAP_MEMBERS * sizeof *v->handle);
@@ -157,6 +158,8 @@ static int open_volume(struct ps_volume *v, const struct ps_options *o)
 	v->transient = o->transient;
 	v->epoch = o->epoch;
 	v->keep = o->keep;
+	v->publishes = o->publishes;
+	v->lenient = o->lenient;
 	volume_new_borrower(v->borrower);
 	memcpy(&v->rng, v->borrower, sizeof v->rng);
 	if (o->borrower)

@@ -69,7 +69,8 @@ struct ps_volume {
 	char name[WIRE_NAME_BYTES];
 	unsigned char borrower[16];
 	uint64_t epoch;
-	bool keep;
+	bool keep, publishes, lenient;
+	uint64_t published; /* of map.changes: what the next writer would find; only grows */
 	bool stale; /* a newer writer has the slabs; never unset */
 	struct ps_port *port;
 
@@ -108,6 +109,8 @@ static inline struct ps_port *volume_maintainer(struct ps_volume *v)
 
 /* donors.c */
 int volume_create_conns(struct ps_volume *v, const struct ps_options *o);
+/* What the donors' slabs have, as the first one that was reached said; 0: none was. */
+uint32_t volume_first_pages(const struct ps_volume *v);
 /* Pages of a donor's slab. */
 uint32_t volume_donor_pages(const struct ps_volume *v);
 /* Entries that are no donors now: never reached, or given up for good. */
@@ -124,6 +127,12 @@ void donors_vacate(struct ps_volume *v);
 bool donor_is_known(const struct ps_volume *v, unsigned d, const struct tp_hello *h);
 /* Where a donor's control connection is put away until no port uses its slabs; NULL: nowhere. */
 struct tp_conn **donor_old_place(struct donor *donor);
+
+/* Would the next writer find the map as it was then, or newer? */
+static inline bool volume_is_published(const struct ps_volume *v, uint64_t changes)
+{
+	return !v->publishes || __atomic_load_n(&v->published, __ATOMIC_ACQUIRE) >= changes;
+}
 
 /* maintain.c */
 int maintain_open(struct ps_volume *v);

@@ -30,8 +30,8 @@ joins() {
 	until_true 20 announced "$registry" 2
 	start_nbd "$name" 16M replicas=2 registry="$registry" "$@"
 	load "$name" randwrite 1
-	pid="donor_${name}a_pid"
-	kill_pid "${!pid}"
+	donor_pid="donor_${name}a_pid"
+	kill_pid "${!donor_pid}"
 	load "$name" randwrite 2
 	until_true 30 says "$name" 'have lost a copy'
 	! says "$name" 'whole again' || fail "whole without a second donor"
@@ -40,13 +40,13 @@ joins() {
 	until_true 60 says "$name" 'the volume is whole again'
 	echo "$registry: whole again $((SECONDS - begin)) s after the third donor's start"
 	load "$name" randread 2
-	pid="donor_${name}b_pid"
-	kill_pid "${!pid}"
+	donor_pid="donor_${name}b_pid"
+	kill_pid "${!donor_pid}"
 	load "$name" randread 2
 	load "$name" randwrite 3
 	kill "$(cat "$scratch/$name.pid")"
-	pid="donor_${name}c_pid"
-	kill_pid "${!pid}"
+	donor_pid="donor_${name}c_pid"
+	kill_pid "${!donor_pid}"
 }
 
 joins hinted "$scratch/registry.db"

@@ -34,7 +34,8 @@ for i in range(n):
 print("all bytes are right")
 END
 rounds() { wc -c < "$scratch/stop.rounds"; }
-goes_on() { local had; had=$(rounds); until_true 60 eval '[ "$(rounds)" -gt '$((had + 1))' ]'; }
+more_than() { [ "$(rounds)" -gt "$1" ]; }
+goes_on() { until_true 60 more_than $(($(rounds) + 1)); }
 
 TMPDIR="$scratch" infuse run --local 16M --replicas 2 --registry "$registry" --refresh 2s -- \
 	python3 "$scratch/check.py" "$scratch/stop" > "$scratch/out" 2> "$scratch/run.log" &

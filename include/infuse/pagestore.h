@@ -59,6 +59,10 @@ struct ps_options {
 				      from now on, whose batches end with -ESTALE; 0: there is one only */
 	bool keep;                 /* ps_close() leaves the slabs to the next writer, for as long as the
 				      donors' grace */
+	bool publishes;            /* ps_where() is written down for the next writer, and
+				      ps_where_published() called: until then no slab is given back
+				      that it may need */
+	bool lenient;              /* donors that can't be reached now join later; one must be there */
 	bool transient;            /* dies with this process: donors free its slabs at once then */
 };
 
@@ -194,8 +198,15 @@ uint64_t ps_slabs(const struct ps_volume *v);
 void ps_where(const struct ps_volume *v, uint64_t slab, struct ps_where *ret);
 /* Grows whenever some slab's ps_where() may have changed; any thread. */
 uint64_t ps_where_changes(const struct ps_volume *v);
-/* The donor's boot id: slabs of another boot are gone. */
-void ps_donor_boot(const struct ps_volume *v, unsigned donor, unsigned char boot[16]);
+/*
+ * With `publishes`: what ps_where() said of all slabs when ps_where_changes() was `changes` (ask first,
+ * then read), and who the donors are, is where the next writer finds it. Any thread.
+ */
+void ps_where_published(struct ps_volume *v, uint64_t changes);
+/* The donor's boot id, zeros before it was ever reached: slabs of another boot are gone. */
+void ps_donor_boot(struct ps_volume *v, unsigned donor, unsigned char boot[16]);
+/* And its address. */
+void ps_donor_address(const struct ps_volume *v, unsigned donor, char address[128]);
 /* A newer writer has the slabs: nothing that is asked of this volume is done any more. */
 bool ps_is_stale(const struct ps_volume *v);
 
