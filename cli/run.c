@@ -36,7 +36,8 @@ struct config {
 	const char *prefetch;
 	struct donor_keys keys;
 	uint64_t replicas;
-	const char *code;
+	const char *code, *spill;
+	uint64_t spill_max;
 	bool seal;
 	bool stats;
 	const char *stats_file;
@@ -81,6 +82,16 @@ static const struct opt table[] = {
 	 .offset = FIELD(code),
 	 .arg = "K+M",
 	 .help = "cut pages into K fragments and add M parities, on K+M donors"},
+	{.name = "spill",
+	 .type = OPT_STRING,
+	 .offset = FIELD(spill),
+	 .arg = "DIR",
+	 .help = "what no donor has room for goes to a file in this folder"},
+	{.name = "spill-max",
+	 .type = OPT_SIZE,
+	 .offset = FIELD(spill_max),
+	 .arg = "SIZE",
+	 .help = "at most so much of each process [all the heap]"},
 	{.name = "seal",
 	 .type = OPT_FLAG,
 	 .offset = FIELD(seal),
@@ -397,6 +408,9 @@ static int set_environment(const struct config *c, const char *library, const ch
 	r |= set_size("INFUSE_REPLICAS", c->replicas);
 	if (c->code)
 		r |= setenv("INFUSE_CODE", c->code, 1);
+	if (c->spill)
+		r |= set_path("INFUSE_SPILL", c->spill);
+	r |= set_size("INFUSE_SPILL_MAX", c->spill_max);
 	if (c->seal)
 		r |= setenv("INFUSE_SEAL", "1", 1);
 	if (c->stats)

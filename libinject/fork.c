@@ -63,6 +63,11 @@ static void prepare_one(struct inject_heap *h)
 
 	lock_take(&h->control);
 	r = heap_call_locked(h, &rq);
+	if (!r) {
+		r = ps_snapshot_carry(h->volume);
+		if (r)
+			ps_snapshot_drop(h->volume, false);
+	}
 	h->snapshot = !r;
 	if (!r) {
 		sys_call3(SYS_madvise, SYS_PTR(h->base), (long)((size_t)h->pages * PAGE), MADV_DOFORK);
@@ -130,6 +135,7 @@ void fork_parent(void)
 static int child_one(struct inject_heap *h)
 {
 	uint32_t high = atomic_load(&h->high);
+	int carried = ps_snapshot_carried(h->volume), r;
 
 	dont_fork(h);
 	h->forked = true;
@@ -152,7 +158,11 @@ static int child_one(struct inject_heap *h)
 	atomic_store(&h->prefetch_lock.word, 0);
 	atomic_store(&h->control.word, 0);
 	atomic_store(&h->handlers_up, 0);
-	return handlers_start(h, true);
+	r = handlers_start(h, true);
+	/* The handlers have it in a table of their own. */
+	if (h->raw && carried >= 0)
+		sys_call1(SYS_close, carried);
+	return r;
 }
 
 void fork_child(void)

@@ -208,16 +208,36 @@ static void *pthread_handler(void *arg)
 	return NULL;
 }
 
-/* Keeps standard error (a lost donor must be told) and the device; everything else is closed. */
+static void close_between(int above, int below)
+{
+	if (below - above > 1)
+		sys_call3(SYS_close_range, above + 1, below - 1, 0);
+}
+
+/*
+ * Keeps standard error (a lost donor must be told), the device, and what a forked child was given;
+ * everything else is closed.
+ */
 static void own_descriptors(struct inject_heap *h)
 {
+	int keep[2] = {h->dev_fd, h->child ? ps_snapshot_carried(h->volume) : -1}, last = 2;
 	int null = (int)sys_call4(SYS_openat, AT_FDCWD, SYS_PTR("/dev/null"), O_RDWR, 0);
 
 	for (int fd = 0; fd < 2 && null >= 0; fd++)
 		sys_call3(SYS_dup3, null, fd, 0);
-	if (h->dev_fd > 3)
-		sys_call3(SYS_close_range, 3, h->dev_fd - 1, 0);
-	sys_call3(SYS_close_range, (h->dev_fd >= 3 ? h->dev_fd : 2) + 1, ~0u, 0);
+	if (keep[0] > keep[1]) {
+		int low = keep[1];
+
+		keep[1] = keep[0];
+		keep[0] = low;
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		if (keep[i] <= last)
+			continue;
+		close_between(last, keep[i]);
+		last = keep[i];
+	}
+	sys_call3(SYS_close_range, last + 1, ~0u, 0);
 }
 
 static int raw_clone(struct inject_heap *h, unsigned index);

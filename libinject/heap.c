@@ -168,6 +168,10 @@ static int donors_copy(struct inject_heap *h, const struct inject_options *o)
 		strcpy(h->donor_text[i], o->donors[i]);
 		h->donor[i] = h->donor_text[i];
 	}
+	if (o->spill && strlen(o->spill) >= sizeof h->spill)
+		return err_fail(-ENAMETOOLONG, "spill '%.40s...': too long", o->spill);
+	if (o->spill)
+		strcpy(h->spill, o->spill);
 	h->ps_options = (struct ps_options){
 		.name = h->name,
 		.pages = h->pages,
@@ -179,6 +183,8 @@ static int donors_copy(struct inject_heap *h, const struct inject_options *o)
 		.replicas = o->replicas,
 		.code_data = o->code_data,
 		.code_parity = o->code_parity,
+		.spill = o->spill ? h->spill : NULL,
+		.spill_bytes = o->spill_bytes,
 		.seal = o->seal,
 		.key_file = o->key_file,
 		.tls_ca = o->tls_ca,

@@ -253,7 +253,7 @@ struct inject_heap {
 	void *follow;
 	struct ps_options ps_options; /* its strings live in donor_text */
 	const char *donor[PS_MAX_DONORS];
-	char donor_text[PS_MAX_DONORS][128];
+	char donor_text[PS_MAX_DONORS][128], spill[512];
 };
 
 static inline unsigned char *page_address(const struct inject_heap *h, uint32_t page)

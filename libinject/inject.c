@@ -185,6 +185,9 @@ int inject_stats(struct inject_heap *h, struct inject_stats *ret)
 		.slabs_degraded = health.degraded,
 		.slabs_rebuilt = c.rebuilt_slabs,
 		.slabs_moved = c.moved_slabs,
+		.spilled_bytes = health.spilled * ps_slab_pages(h->volume) << PAGE_SHIFT,
+		.spill_in = c.spill_in,
+		.spill_out = c.spill_out,
 	};
 	for (unsigned k = 0; k < h->ports; k++)
 		counters_add(ret, &h->port[k]->count);

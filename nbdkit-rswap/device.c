@@ -44,6 +44,8 @@ static int open_volume(struct device *d, const struct device_options *o)
 		.replicas = o->replicas,
 		.code_data = o->code_data,
 		.code_parity = o->code_parity,
+		.spill = o->spill,
+		.spill_bytes = o->spill_bytes,
 		.key_file = o->key_file,
 		.seal = o->seal,
 		.transient = !o->borrower,

@@ -25,6 +25,8 @@ struct device_options {
 	/* as in ps_options */
 	unsigned replicas, code_data, code_parity;
 	uint64_t deadline_ns, suspect_ns;
+	const char *spill;
+	uint64_t spill_bytes;
 	const char *key_file;
 	bool seal;
 	uint64_t spin_ns;

@@ -44,9 +44,10 @@ static struct {
 	unsigned donors;
 	uint64_t ports, replicas, deadline_ns, suspect_ns, spin_ns;
 	uint64_t code_data, code_parity, refresh_ns;
-	const char *key_file;
+	const char *key_file, *spill;
 	bool follows; /* the donors are the registry's */
 	bool keep, force;
+	uint64_t spill_bytes;
 	bool seal;
 } config = {.volume = "rswap", .spin_ns = SPIN_NS};
 
@@ -112,6 +113,8 @@ static int set(const char *key, const char *value)
 		return set_bool(value, &config.keep);
 	if (!strcmp(key, "force"))
 		return set_bool(value, &config.force);
+	if (!strcmp(key, "spill-max"))
+		return parse_size(value, &config.spill_bytes);
 	if (!strcmp(key, "suspect"))
 		return parse_duration(value, &config.suspect_ns);
 	if (!strcmp(key, "ports"))
@@ -126,6 +129,8 @@ static int set(const char *key, const char *value)
 		config.volume = value;
 	else if (!strcmp(key, "registry")) /* nbdkit goes to another folder */
 		config.registry = strchr(value, ':') ? value : nbdkit_absolute_path(value);
+	else if (!strcmp(key, "spill"))
+		return (config.spill = nbdkit_absolute_path(value)) ? 0 : err_fail(-ENOMEM, "not a path");
 	else if (!strcmp(key, "key"))
 		config.key_file = value;
 	else
@@ -232,6 +237,8 @@ static int open_device(void)
 		.replicas = (unsigned)config.replicas,
 		.code_data = (unsigned)config.code_data,
 		.code_parity = (unsigned)config.code_parity,
+		.spill = config.spill,
+		.spill_bytes = config.spill_bytes,
 		.key_file = config.key_file ? config.key_file : getenv(KEY_FILE_VARIABLE),
 		.seal = config.seal,
 		.deadline_ns = config.deadline_ns,
@@ -333,6 +340,11 @@ static void rswap_unload(void)
 	follow_stop(follow);
 	follow = NULL;
 	kept_stop(kept);
+	if (device && config.spill) {
+		device_counters(device, &c);
+		nbdkit_debug("of the bytes from the spill file %" PRIu64 ", to it %" PRIu64, c.spill_in,
+			     c.spill_out);
+	}
 	if (device) {
 		device_counters(device, &c);
 		nbdkit_debug("batches %" PRIu64 ", messages %" PRIu64 ", pages read %" PRIu64
@@ -481,6 +493,8 @@ static struct nbdkit_plugin plugin = {
 		       "force=yes         even if a donor that may know more can't be asked\n"
 		       "replicas=N        copies of each page, on different donors [1]\n"
 		       "code=K+M          erasure coding instead of copies, as in 4+2\n"
+		       "spill=DIR         a file there takes what no donor has room for\n"
+		       "spill-max=SIZE    at most so much of it [size]\n"
 		       "key=FILE          the cluster's key; donors must have it, too\n"
 		       "seal=yes          donors and the network never see what is in the pages\n"
 		       "deadline=TIME     a donor that is silent for so long has failed [3s]\n"

@@ -59,7 +59,7 @@ static int connect_control(struct ps_volume *v, unsigned d)
  */
 static bool may_miss(struct ps_volume *v, unsigned d)
 {
-	if (!v->map.slab && v->lenient) {
+	if (!v->map.slab && v->lenient && d != v->spill) {
 		v->donor[d].dead = true;
 		__atomic_fetch_or(&v->joining, 1ull << d, __ATOMIC_SEQ_CST);
 		return true;
@@ -132,11 +132,18 @@ uint32_t volume_first_pages(const struct ps_volume *v)
 	return 0;
 }
 
-static int connect_controls(struct ps_volume *v)
+/* o: the spill file is still to be made; NULL: what there is stays. */
+static int connect_controls(struct ps_volume *v, const struct ps_options *o)
 {
 	for (unsigned d = 0; d < v->donors; d++) {
-		int r = map_gone(&v->map) >> d & 1 ? 0 : connect_control(v, d);
+		int r = 0;
 
+		if (d == v->spill && !volume_first_pages(v))
+			return -EHOSTUNREACH;
+		if (o && d == v->spill)
+			r = spill_open(v, o);
+		if (!r && !(map_gone(&v->map) >> d & 1))
+			r = connect_control(v, d);
 		if (r && !may_miss(v, d))
 			return r;
 		r = check_slabs(v, d);
@@ -147,9 +154,9 @@ static int connect_controls(struct ps_volume *v)
 	return volume_first_pages(v) ? 0 : -EHOSTUNREACH;
 }
 
-int volume_connect_all(struct ps_volume *v)
+int volume_connect_all(struct ps_volume *v, const struct ps_options *o)
 {
-	int r = connect_controls(v);
+	int r = connect_controls(v, o);
 
 	for (unsigned i = 0; i < v->ports && !r; i++)
 		r = connect_port(v, &v->port[i]);
@@ -223,11 +230,16 @@ unsigned ps_donors(const struct ps_volume *v)
 
 int volume_create_conns(struct ps_volume *v, const struct ps_options *o)
 {
-	for (unsigned d = 0; d < v->donors; d++) {
-		struct donor *donor = &v->donor[d];
-		int r = tp_create(o->donors[d], &donor->control);
+	char spill[128];
 
-		set_address(donor, o->donors[d]);
+	if (o->spill)
+		spill_address(o->spill, spill);
+	for (unsigned d = 0; d < v->donors; d++) {
+		const char *address = d == v->spill ? spill : o->donors[d];
+		struct donor *donor = &v->donor[d];
+		int r = tp_create(address, &donor->control);
+
+		set_address(donor, address);
 		if (!r)
 			r = tp_clone(donor->control, UINT32_MAX, &donor->spare);
 		for (unsigned i = 0; i <= v->ports && !r; i++) {
@@ -373,6 +385,8 @@ int ps_update_donors(struct ps_volume *v, const char *const *address, unsigned c
 	}
 	lock_take(&v->lock);
 	v->unlisted = ~listed;
+	if (v->file)
+		v->unlisted &= ~(1ull << v->spill);
 	lock_give(&v->lock);
 	return error;
 }

@@ -74,6 +74,7 @@ static void count_slab(const struct ps_volume *v, uint64_t slab, uint64_t gone,
 {
 	const struct map_slab *s = &v->map.slab[slab];
 	uint64_t set = map_set(s);
+	bool spilled = false;
 	unsigned live = 0;
 
 	if (!(set & SET_GRANTED))
@@ -82,7 +83,9 @@ static void count_slab(const struct ps_volume *v, uint64_t slab, uint64_t gone,
 		unsigned d = s->donor[__builtin_ctz(m)];
 
 		live += !(gone >> d & 1);
+		spilled = spilled || d == v->spill;
 	}
+	ret->spilled += spilled;
 	ret->slabs++;
 	ret->degraded += live < v->map.members;
 	ret->endangered += live < v->map.members && live == v->map.need;

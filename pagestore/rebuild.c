@@ -37,7 +37,11 @@ struct choice {
 	int leaves;
 };
 
-enum { URGENT_MOVE = 1000, URGENT_LEAVING, URGENT_UP, URGENT_NONE };
+/*
+ * Less than these: members that lack of slabs which donors alone hold. DONORS: the spill file has enough
+ * to read the slab. UP: from there to a donor.
+ */
+enum { URGENT_DONORS = 1000, URGENT_MOVE, URGENT_LEAVING, URGENT_UP, URGENT_NONE };
 
 /* The place of a slab's member on one of the donors, or -1. */
 static int place_on(const struct map_slab *s, uint64_t donors)
@@ -48,27 +52,72 @@ static int place_on(const struct map_slab *s, uint64_t donors)
 	return -1;
 }
 
-static void consider(struct ps_volume *v, uint64_t slab, struct choice *best)
+static unsigned spilled(const struct ps_volume *v, const struct map_slab *s)
+{
+	uint64_t set = map_set(s);
+	unsigned n = 0;
+
+	for (uint32_t m = set_live(set) | set_filling(set); m; m &= m - 1)
+		n += s->donor[__builtin_ctz(m)] == v->spill;
+	return n;
+}
+
+/*
+ * Donors that may take one more member of the slab, in place of the one that leaves (or -1). The
+ * spill file: as long as it has fewer than are needed to read the slab, and no member of its own goes.
+ */
+static uint64_t open_to(const struct ps_volume *v, const struct map_slab *s, int leaves)
+{
+	uint64_t set = map_set(s), taken = 0;
+
+	for (uint32_t m = set_live(set) | set_filling(set); m; m &= m - 1)
+		taken |= 1ull << s->donor[__builtin_ctz(m)];
+	if (!v->file)
+		return ~taken;
+	if (spilled(v, s) < v->map.need && (leaves < 0 || s->donor[leaves] != v->spill))
+		return ~taken | 1ull << v->spill;
+	return ~(taken | 1ull << v->spill);
+}
+
+/* Something can be done for the slab, by a donor that has room: is it the most urgent? */
+static bool offer(const struct ps_volume *v, uint64_t slab, uint64_t room, unsigned urgency, int leaves,
+		  struct choice *best)
+{
+	if (!(open_to(v, &v->map.slab[slab], leaves) & room))
+		return false;
+	if (urgency < best->urgency)
+		*best = (struct choice){slab, urgency, leaves};
+	return true;
+}
+
+/* room: bit a donor that has some. What can't be done for want of room keeps nothing else waiting. */
+static void consider(struct ps_volume *v, uint64_t slab, uint64_t room, struct choice *best)
 {
 	const struct maintain *m = v->maintain;
 	const struct map_slab *s = &v->map.slab[slab];
 	uint64_t set = map_set(s);
-	unsigned live = map_count(set_live(set)), urgency = URGENT_NONE;
-	int leaves = -1;
+	unsigned live = map_count(set_live(set)), lacks;
+	int leaves;
 
 	if (!(set & SET_GRANTED) || set_filling(set))
 		return;
-	if (live < v->map.members) {
-		urgency = live < v->map.need ? 0 : live - v->map.need;
-	} else if (m->from[slab]) {
-		leaves = place_on(s, 1ull << (m->from[slab] - 1));
-		urgency = leaves < 0 ? URGENT_NONE : URGENT_MOVE;
-	} else if (m->moving) {
-		leaves = place_on(s, m->moving);
-		urgency = leaves < 0 ? URGENT_NONE : URGENT_LEAVING;
+	if (live < v->map.need) { /* it begins anew */
+		if (best->urgency)
+			*best = (struct choice){slab, 0, -1};
+		return;
 	}
-	if (urgency < best->urgency)
-		*best = (struct choice){slab, urgency, leaves};
+	lacks = spilled(v, s) < v->map.need ? live - v->map.need : URGENT_DONORS;
+	if (live < v->map.members && offer(v, slab, room, lacks, -1, best))
+		return;
+	leaves = m->from[slab] ? place_on(s, 1ull << (m->from[slab] - 1)) : -1;
+	if (leaves >= 0 && offer(v, slab, room, URGENT_MOVE, leaves, best))
+		return;
+	leaves = m->moving ? place_on(s, m->moving) : -1;
+	if (leaves >= 0 && offer(v, slab, room, URGENT_LEAVING, leaves, best))
+		return;
+	leaves = v->file ? place_on(s, 1ull << v->spill) : -1;
+	if (leaves >= 0)
+		offer(v, slab, room, URGENT_UP, leaves, best);
 }
 
 /* Pages of a slab that lost too many members: they are an error until they are written again. */
@@ -124,13 +173,12 @@ static int grant_one(struct ps_volume *v, unsigned donor, uint64_t *handle)
 static int pick_donor(struct ps_volume *v, const struct map_slab *s, const struct choice *ch)
 {
 	struct place_donor donor[PS_MAX_DONORS];
-	uint64_t set = map_set(s), taken = unusable(v), domains = 0;
+	uint64_t set = map_set(s), taken = unusable(v) | ~open_to(v, s, ch->leaves), domains = 0;
 	unsigned to = v->maintain->to[ch->slab];
 
 	for (uint32_t m = set_live(set) | set_filling(set); m; m &= m - 1) {
 		unsigned p = (unsigned)__builtin_ctz(m);
 
-		taken |= 1ull << s->donor[p];
 		if ((int)p != ch->leaves)
 			domains |= 1ull << v->donor[s->donor[p]].domain;
 	}
@@ -152,7 +200,8 @@ static void rebirth(struct ps_volume *v, uint64_t slab)
 	volume_place_donors(v, donor);
 	while (n >= v->map.need && !place_slabs(donor, v->donors, 1, n, &v->rng, plan))
 		n--;
-	while (got < n && n >= v->map.need && !grant_one(v, plan[got], &handle[got]))
+	while (got < n && n >= v->map.need && plan[got] != PLACE_NONE &&
+	       !grant_one(v, plan[got], &handle[got]))
 		v->donor[plan[got++]].held++;
 	if (got < v->map.need) {
 		while (got--)
@@ -179,10 +228,6 @@ static void begin(struct ps_volume *v, const struct choice *ch, uint64_t now_ns)
 		return;
 	}
 	maintain_clean(v, s);
-	if (control_stat(v)) {
-		m->wait_ns = now_ns + NO_ROOM_NS;
-		return;
-	}
 	donor = pick_donor(v, s, ch);
 	if (donor < 0 || grant_one(v, (unsigned)donor, &handle)) {
 		m->wait_ns = now_ns + NO_ROOM_NS;
@@ -204,23 +249,51 @@ static void begin(struct ps_volume *v, const struct choice *ch, uint64_t now_ns)
 		m->budget_ns = now_ns;
 }
 
+/* Donors that have room now, as they say. */
+static uint64_t with_room(struct ps_volume *v)
+{
+	struct place_donor donor[PS_MAX_DONORS];
+	uint64_t mask = 0, not = unusable(v);
+
+	volume_place_donors(v, donor);
+	for (unsigned d = 0; d < v->donors; d++)
+		if (donor[d].free)
+			mask |= 1ull << d;
+	return mask & ~not;
+}
+
+static void look_through(struct ps_volume *v, uint64_t room, struct choice *best)
+{
+	*best = (struct choice){.urgency = URGENT_NONE, .leaves = -1};
+	for (uint64_t i = 0; i < v->map.slabs; i++)
+		if (map_set(&v->map.slab[i]) & SET_GRANTED)
+			consider(v, i, room, best);
+}
+
 void rebuild_choose(struct ps_volume *v, uint64_t now_ns)
 {
 	struct maintain *m = v->maintain;
-	struct choice best = {.urgency = URGENT_NONE, .leaves = -1};
 	uint64_t dropped = __atomic_load_n(&v->map.dropped, __ATOMIC_RELAXED);
 	bool news = dropped != m->seen_dropped || m->moves != m->seen_moves;
+	struct choice best;
 
 	if (now_ns < m->wait_ns || (!news && now_ns - m->looked_ns < LOOK_NS))
 		return;
 	m->looked_ns = now_ns;
 	m->seen_dropped = dropped;
 	m->seen_moves = m->moves;
-	for (uint64_t i = 0; i < v->map.slabs; i++)
-		if (map_set(&v->map.slab[i]) & SET_GRANTED)
-			consider(v, i, &best);
+	look_through(v, UINT64_MAX, &best);
 	if (best.urgency == URGENT_NONE)
 		return;
+	/* Something is to be done. What can be? */
+	if (!control_stat(v))
+		look_through(v, with_room(v), &best);
+	else
+		best.urgency = URGENT_NONE;
+	if (best.urgency == URGENT_NONE) {
+		m->wait_ns = now_ns + NO_ROOM_NS;
+		return;
+	}
 	m->looked_ns = 0; /* there may be more */
 	begin(v, &best, now_ns);
 }

@@ -28,10 +28,10 @@ static int no_room(const struct ps_volume *v, uint64_t slabs)
 	unsigned members = v->map.members, open = 0;
 	char copies[48] = "";
 	uint64_t free = 0, total = 0;
-	char a[32], b[32], c[32];
+	char a[32], b[32], c[32], spill[320];
 
 	for (unsigned d = 0; d < v->donors; d++) {
-		if (v->donor[d].dead)
+		if (v->donor[d].dead || d == v->spill)
 			continue;
 		open += v->donor[d].stat.slabs_free != 0;
 		free += le64toh(v->donor[d].stat.slabs_free);
@@ -40,10 +40,10 @@ static int no_room(const struct ps_volume *v, uint64_t slabs)
 	if (members > 1)
 		snprintf(copies, sizeof copies, " on each of %u donors (%u have room)", members,
 			 open);
-	return err_fail(-ENOSPC, "donors have %s free of %s; %s asked%s",
+	return err_fail(-ENOSPC, "donors have %s free of %s%s; %s asked%s",
 			format_size(free * slab_bytes(v), a, sizeof a),
 			format_size(total * slab_bytes(v), b, sizeof b),
-			format_size(slabs * slab_bytes(v), c, sizeof c), copies);
+			spill_room(v, spill, sizeof spill), format_size(slabs * slab_bytes(v), c, sizeof c), copies);
 }
 
 void volume_place_donors(const struct ps_volume *v, struct place_donor *ret)
@@ -53,7 +53,9 @@ void volume_place_donors(const struct ps_volume *v, struct place_donor *ret)
 	for (unsigned d = 0; d < v->donors; d++) {
 		const struct donor *donor = &v->donor[d];
 
-		ret[d] = (struct place_donor){.used = donor->held > 0, .domain = donor->domain};
+		ret[d] = (struct place_donor){.used = donor->held > 0,
+					      .domain = donor->domain,
+					      .last = d == v->spill ? v->map.need : 0};
 		if (!donor->dead && !(not>> d & 1))
 			ret[d].free = le64toh(donor->stat.slabs_free);
 		if (ret[d].free > UINT32_MAX) /* nobody has it; sums must not overflow */
@@ -81,7 +83,8 @@ static unsigned make_plan(struct ps_volume *v, uint64_t need)
 		return 0;
 	memset(v->lists.count, 0, sizeof v->lists.count);
 	for (uint64_t i = 0; i < need * n; i++)
-		v->lists.count[v->plan[i]]++;
+		if (v->plan[i] != PLACE_NONE)
+			v->lists.count[v->plan[i]]++;
 	lists_lay_out(&v->lists, v->donors);
 	return n;
 }
@@ -134,6 +137,7 @@ static int grant(struct ps_volume *v)
 static void publish(struct ps_volume *v, uint64_t first, uint64_t last, unsigned members)
 {
 	uint64_t next[PS_MAX_DONORS], i = 0, handle[MAP_MEMBERS];
+	unsigned n;
 
 	memcpy(next, v->lists.first, sizeof next);
 	for (uint64_t slab = first; slab <= last; slab++) {
@@ -141,11 +145,12 @@ static void publish(struct ps_volume *v, uint64_t first, uint64_t last, unsigned
 
 		if (map_granted(&v->map, slab))
 			continue;
-		for (unsigned k = 0; k < members; k++) {
-			handle[k] = v->lists.slabs[next[donor[k]]++];
-			v->donor[donor[k]].held++;
+		n = 0;
+		for (; n < members && donor[n] != PLACE_NONE; n++) {
+			handle[n] = v->lists.slabs[next[donor[n]]++];
+			v->donor[donor[n]].held++;
 		}
-		map_put(&v->map, slab, members, donor, handle);
+		map_put(&v->map, slab, n, donor, handle);
 		i += members;
 	}
 }

@@ -8,6 +8,7 @@
 #include "pagestore/maintain.h"
 #include "pagestore/volume.h"
 #include "pagestore/seal.h"
+#include "pagestore/transport/file_store.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -135,6 +136,23 @@ int ps_snapshot(struct ps_volume *v)
 	return r;
 }
 
+int ps_snapshot_carry(struct ps_volume *v)
+{
+	int r;
+
+	if (!v->file)
+		return 0;
+	lock_take(&v->lock);
+	r = file_store_carry(v->file);
+	lock_give(&v->lock);
+	return r;
+}
+
+int ps_snapshot_carried(const struct ps_volume *v)
+{
+	return v->file && v->file->clone ? v->file->clone->carried : -1;
+}
+
 void ps_snapshot_drop(struct ps_volume *v, bool taken)
 {
 	lock_take(&v->lock);
@@ -142,6 +160,8 @@ void ps_snapshot_drop(struct ps_volume *v, bool taken)
 	if (v->snapshot && !taken)
 		forsake(v);
 	v->snapshot = false;
+	if (v->file)
+		file_store_left(v->file);
 	lock_give(&v->lock);
 }
 
@@ -220,7 +240,10 @@ int ps_adopt(struct ps_volume *v, bool inherited)
 	v->keep = false;
 	adopt_sets(v);
 	v->snapshot = false;
-	r = volume_connect_all(v);
+	r = v->file ? file_store_adopt(v->file, inherited) : 0;
+	if (r)
+		return r;
+	r = volume_connect_all(v, NULL);
 	if (r)
 		return r;
 	list_all(v, v->map.slab);

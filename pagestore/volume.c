@@ -5,6 +5,7 @@
  */
 #include "pagestore/maintain.h"
 #include "pagestore/seal.h"
+#include "pagestore/transport/file_store.h"
 #include "secure/tls.h"
 #include "common/clock.h"
 #include "common/error.h"
@@ -14,6 +15,7 @@
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -47,6 +49,7 @@ int volume_hello(struct ps_volume *v, struct tp_conn *c, struct tp_hello *h, uin
 	h->epoch = memcmp(h->borrower, v->borrower, sizeof h->borrower) ? 0 : v->epoch;
 	h->transient = v->transient;
 	h->tls = v->tls;
+	h->file = v->file;
 	/* Busy: takes over slabs that are being read. */
 	while ((r = c->t->open(c, h, timeout_ns)) == -EBUSY && clock_ns() < until)
 		sys_call5(SYS_ppoll, 0, 0, SYS_PTR(&nap), 0, 0);
@@ -77,11 +80,16 @@ static int check_members(const struct ps_options *o)
 
 static int check_options(const struct ps_options *o)
 {
+	int r;
+
 	if (!o->pages || o->pages > MAX_PAGES)
 		return err_fail(-EINVAL, "a volume of %llu pages can't be",
 				(unsigned long long)o->pages);
 	if (!o->donors_count)
 		return err_fail(-EINVAL, "a volume needs at least one donor");
+	r = spill_check(o);
+	if (r)
+		return r;
 	if (o->donors_count > PS_MAX_DONORS)
 		return err_fail(-E2BIG, "%u donors are more than %u", o->donors_count,
 				PS_MAX_DONORS);
@@ -145,7 +153,8 @@ static int open_volume(struct ps_volume *v, const struct ps_options *o)
 	v->port = mem_map((o->ports + 1) * sizeof *v->port);
 	if (!v->port)
 		return err_fail(-ENOMEM, "no memory for a volume");
-	v->donors = o->donors_count;
+	v->donors = o->donors_count + (o->spill != NULL);
+	v->spill = o->spill ? o->donors_count : PS_MAX_DONORS;
 	v->ports = o->ports;
 	v->depth = o->depth ? o->depth : DEFAULT_DEPTH;
 	v->deadline_ns = o->deadline_ns ? o->deadline_ns : DEFAULT_DEADLINE;
@@ -168,7 +177,7 @@ static int open_volume(struct ps_volume *v, const struct ps_options *o)
 	if (!r)
 		r = volume_create_conns(v, o);
 	if (!r)
-		r = volume_connect_all(v);
+		r = volume_connect_all(v, o);
 	if (!r)
 		r = open_map(v, o);
 	if (!r && o->seal)
@@ -238,6 +247,7 @@ void ps_close(struct ps_volume *v)
 	mem_unmap(v->clone, v->map.slabs * sizeof *v->clone);
 	tls_config_close(v->tls);
 	seal_close(v->map.seal);
+	file_store_close(v->file);
 	map_close(&v->map);
 	mem_unmap(v->port, (v->ports + 1) * sizeof *v->port);
 	mem_unmap(v, sizeof *v);
@@ -265,6 +275,10 @@ void ps_counters(const struct ps_volume *v, struct ps_counters *ret)
 
 		for (size_t k = 0; k < sizeof *ret / sizeof *to; k++)
 			to[k] += __atomic_load_n(&from[k], __ATOMIC_RELAXED);
+	}
+	if (v->file) {
+		ret->spill_in = atomic_load(&v->file->bytes_in);
+		ret->spill_out = atomic_load(&v->file->bytes_out);
 	}
 	ret->dropped = __atomic_load_n(&v->map.dropped, __ATOMIC_RELAXED);
 	if (!v->maintain)

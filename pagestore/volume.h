@@ -88,6 +88,8 @@ struct ps_volume {
 	uint64_t joining;  /* never connected yet: the maintenance tries */
 	uint64_t vacant;   /* stands for nobody */
 	uint64_t unlisted; /* not in ps_update_donors()'s last list */
+	unsigned spill;   /* index of the spill file among the donors, or PS_MAX_DONORS: none */
+	struct file_store *file;
 	struct maintain *maintain;
 	struct tp_conn **fresh; /* a port: connections being opened */
 	bool snapshot;
@@ -146,8 +148,8 @@ void volume_donor_error(struct ps_volume *v, unsigned donor, int error);
 void volume_new_borrower(unsigned char id[16]);
 /* [text] Opens one connection; checks that the donor is the one known from before. */
 int volume_connect(struct ps_volume *v, unsigned donor, struct tp_conn *c, struct tp_hello *h);
-/* [text] Opens every control connection and every port's. */
-int volume_connect_all(struct ps_volume *v);
+/* [text] Opens every control connection and every port's; o: and makes the spill file. */
+int volume_connect_all(struct ps_volume *v, const struct ps_options *o);
 
 /* control.c: runs v->call[d] for every bit d of mask, side by side; each gets its status. */
 void control_run(struct ps_volume *v, uint64_t mask, uint64_t timeout_ns);
@@ -165,6 +167,14 @@ int control_stat(struct ps_volume *v);
 int control_lists(struct ps_volume *v, enum tp_kind kind, const struct wire_clone *clone);
 /* [text] "donor 'NAME' WHAT: WHY", after control_lists() failed with r. Returns r. */
 int control_told(const struct ps_volume *v, int r, const char *what);
+/* spill.c: [text] can the options' spill file be? */
+int spill_check(const struct ps_options *o);
+/* The address of the donor that it is. */
+void spill_address(const char *spill, char ret[128]);
+/* [text] Makes v->file; donors have said how long a slab is. */
+int spill_open(struct ps_volume *v, const struct ps_options *o);
+/* "; the spill file ...": how much is left there and why, or "". After control_stat(). */
+const char *spill_room(const struct ps_volume *v, char *buf, size_t len);
 /* What is known of the donors, for placement; donors that can't be used have no room. */
 void volume_place_donors(const struct ps_volume *v, struct place_donor *ret);
 struct core_limits volume_limits(const struct tp_hello *h);

@@ -119,7 +119,7 @@ static void drive(struct ps_volume *v, unsigned d, struct ask *a, uint64_t now_n
 
 static bool is_asked(const struct ps_volume *v, unsigned d)
 {
-	return !v->donor[d].dead && !(map_gone(&v->map) >> d & 1) &&
+	return d != v->spill && !v->donor[d].dead && !(map_gone(&v->map) >> d & 1) &&
 	       v->donor[d].held &&
 	       le16toh(v->donor[d].hello.welcome.minor) >= 2;
 }

@@ -70,6 +70,9 @@ struct inject_options {
 	uint64_t deadline_ns;       /* for one request; 0: 3 s */
 	unsigned replicas;          /* copies of each page on different donors, 1..3; 0: 1 */
 	unsigned code_data, code_parity; /* or erasure coding, as 4 and 2; 0: none */
+	const char *spill;          /* a folder: a file in it takes what no donor has room for; NULL:
+				       none */
+	uint64_t spill_bytes;       /* and its size at most; 0: heap_bytes */
 	int seal;                   /* not 0: pages leave this process encrypted (AES-256-GCM), by a
 				       key that is nowhere else */
 	const char *key_file;       /* talk to donors on other machines by TLS, and to those only that
@@ -154,6 +157,9 @@ struct inject_stats {
 	uint64_t members_lost;     /* copies or fragments of slabs that failed */
 	uint64_t slabs_degraded;   /* slabs that lack some now */
 	uint64_t slabs_rebuilt, slabs_moved;
+	/* with a spill file: */
+	uint64_t spilled_bytes;    /* of the heap's slabs, in the file now */
+	uint64_t spill_in, spill_out; /* of bytes_in and bytes_out: from it and to it */
 	uint64_t fault_ns;         /* time in fault handling */
 	uint64_t latency_ns[32];   /* histogram of faults: [i] counts 2^i..2^(i+1) ns */
 };

@@ -45,6 +45,9 @@ struct ps_options {
 	uint64_t suspect_ns;       /* with members to spare, one that keeps a request waiting for so
 				      long has failed; 0: 500 ms; never above deadline_ns */
 	uint64_t rebuild_bytes;    /* a second, for rebuilding and moving; 0: 256 MiB */
+	const char *spill;         /* a folder: a file is made there for slabs that no donor has room
+				      for; NULL: none. Not with an epoch, or keep */
+	uint64_t spill_bytes;      /* and its size at most; 0: as much as the volume may need */
 	bool seal;                 /* pages leave this process encrypted (AES-256-GCM, a key that is
 				      nowhere else); costs 24 bytes a page more, and memory for writes
 				      in flight */
@@ -238,6 +241,14 @@ int ps_take_over(struct ps_volume *v, const struct ps_where *where, uint64_t sla
 int ps_snapshot(struct ps_volume *v);
 
 /*
+ * [text] Between ps_snapshot() and the fork, in the thread that forks: it may have another descriptor
+ * table than the one that took the snapshot. The child inherits what it needs to adopt spilled slabs.
+ */
+int ps_snapshot_carry(struct ps_volume *v);
+/* The descriptor that this is, to be there in the child for the thread that calls ps_adopt(); or -1. */
+int ps_snapshot_carried(const struct ps_volume *v);
+
+/*
  * In a forked child: the volume's slabs are now the snapshot's; opens connections of its own.
  * The parent's descriptors are closed first when they were inherited (false: the parent kept them
  * in a descriptor table of another thread; the numbers are somebody else's here).
@@ -245,7 +256,7 @@ int ps_snapshot(struct ps_volume *v);
  */
 int ps_adopt(struct ps_volume *v, bool inherited);
 
-/* In the parent after fork: forgets the snapshot (it is the child's); with fork failed: frees it. */
+/* In the parent after fork, in the thread that forked: forgets the snapshot (it is the child's); with fork failed: frees it. */
 void ps_snapshot_drop(struct ps_volume *v, bool taken);
 
 /*
@@ -304,6 +315,7 @@ struct ps_health {
 	uint64_t lost;       /* of them with too few to read */
 	uint64_t filling;    /* being rebuilt or moved now */
 	uint64_t waiting;    /* moves asked for and not done */
+	uint64_t spilled;    /* of them with a member in the spill file */
 	uint64_t pages_left; /* to copy for the rebuild under way */
 };
 void ps_health(struct ps_volume *v, struct ps_health *ret);
@@ -315,7 +327,8 @@ struct ps_donor_health {
 	const char *domain;
 	uint64_t latency_ns, p99_ns; /* of recent reads, of the port that knows most; 0: none */
 };
-/* -ENXIO: no such donor (0 .. ps_donors() - 1), or one that was given up for good. */
+/* The spill file, if there is one, is the last of the donors the volume was opened with. -ENXIO: no such donor
+ * (0 .. ps_donors() - 1), or one that was given up for good. */
 int ps_donor_health(struct ps_volume *v, int donor, struct ps_donor_health *ret);
 
 /* --- counters, updated without locks; for people --- */
@@ -332,6 +345,7 @@ struct ps_counters {
 	uint64_t dropped;       /* members that left a set by failing */
 	uint64_t rebuilt_pages; /* copied by rebuilding and moving */
 	uint64_t rebuilt_slabs, moved_slabs;
+	uint64_t spill_in, spill_out; /* of the bytes: read from the spill file, written to it */
 };
 void ps_counters(const struct ps_volume *v, struct ps_counters *ret);
 

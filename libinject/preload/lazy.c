@@ -98,6 +98,8 @@ static void open_heap(void)
 	o.replicas = s->replicas;
 	o.code_data = s->code_data;
 	o.code_parity = s->code_parity;
+	o.spill = s->spill;
+	o.spill_bytes = s->spill_bytes;
 	o.seal = s->seal;
 	o.key_file = s->key_file;
 	o.tls_ca = s->tls_ca;

@@ -35,6 +35,8 @@ struct settings {
 	const char *donor_file; /* new donors stand there */
 	const char *key_file, *tls_ca, *tls_cert, *tls_cert_key;
 	unsigned replicas, code_data, code_parity;
+	const char *spill;
+	uint64_t spill_bytes;
 	bool seal;
 	bool stats;
 };

@@ -126,13 +126,18 @@ static void program_name(char *name, size_t len)
 static int print_people(const struct inject_stats *s, const char *name, char *to, size_t len)
 {
 	char peak[32], local[32], limit[32], in[32], out[32];
+	char spill[128] = "", spilled[32], from[32], onto[32];
 
+	if (s->spilled_bytes || s->spill_out)
+		snprintf(spill, sizeof spill, "infuse:   spilled %s now; of the bytes %s from the file, %s to it\n",
+			 size_text(s->spilled_bytes, spilled), size_text(s->spill_in, from),
+			 size_text(s->spill_out, onto));
 	return snprintf(
 		to, len,
 		"infuse: %s (pid %d): heap %s at most, %s of it local (limit %s)\n"
 		"infuse:   faults %llu: %llu first touches, %llu from staging, %llu shared\n"
 		"infuse:   in %llu pages, %s; out %llu pages, %s, and %llu clean\n"
-		"infuse:   prefetched %llu pages, %llu%% of them used\n"
+		"%sinfuse:   prefetched %llu pages, %llu%% of them used\n"
 		"infuse:   time in faults %.3f s, %.1f us each\n",
 		name, (int)sys_call0(SYS_getpid), size_text(lazy_peak(), peak),
 		size_text(s->resident_bytes, local), size_text(s->local_bytes, limit),
@@ -140,7 +145,7 @@ static int print_people(const struct inject_stats *s, const char *name, char *to
 		(unsigned long long)s->faults_staged, (unsigned long long)s->faults_shared,
 		(unsigned long long)s->pages_in, size_text(s->bytes_in, in),
 		(unsigned long long)s->pages_out, size_text(s->bytes_out, out),
-		(unsigned long long)s->pages_clean, (unsigned long long)s->prefetched,
+		(unsigned long long)s->pages_clean, spill, (unsigned long long)s->prefetched,
 		(unsigned long long)percent(s->prefetch_hits, s->prefetched),
 		(double)s->fault_ns / 1e9,
 		s->faults ? (double)s->fault_ns / 1e3 / (double)s->faults : 0.0);
@@ -174,6 +179,9 @@ static int print_json(const struct inject_stats *s, const char *name, char *to, 
 	FIELD("prefetch_hits", s->prefetch_hits);
 	FIELD("bytes_in", s->bytes_in);
 	FIELD("bytes_out", s->bytes_out);
+	FIELD("spilled_bytes", s->spilled_bytes);
+	FIELD("spill_in", s->spill_in);
+	FIELD("spill_out", s->spill_out);
 	FIELD("fault_ns", s->fault_ns);
 #undef FIELD
 	if (at + 2 < len)

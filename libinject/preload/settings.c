@@ -25,6 +25,7 @@ static char wrong[256];
 /* Copies: programs write over their environment (process titles) or drop it. */
 static char donors[MAX_TEXT], stats_file[MAX_TEXT], prefetch[MAX_TEXT];
 static char donor_file[MAX_TEXT], key_file[MAX_TEXT], tls_ca[MAX_TEXT], tls_cert[MAX_TEXT], tls_cert_key[MAX_TEXT];
+static char spill[MAX_TEXT];
 static _Atomic int known;
 
 static void note_wrong(const char *name)
@@ -103,6 +104,8 @@ static void read_all(void)
 	settings.tls_cert = read_text("INFUSE_TLS_CERT", tls_cert, sizeof tls_cert);
 	settings.tls_cert_key = read_text("INFUSE_TLS_CERT_KEY", tls_cert_key, sizeof tls_cert_key);
 	read_members();
+	settings.spill = read_text("INFUSE_SPILL", spill, sizeof spill);
+	read_size("INFUSE_SPILL_MAX", &settings.spill_bytes);
 	s = getenv("INFUSE_SEAL");
 	settings.seal = s && *s && strcmp(s, "0");
 	s = getenv("INFUSE_STATS");

@@ -21,7 +21,7 @@
 #include <sys/un.h>
 
 static const struct tp_transport *const transports[] = {
-	&tp_tcp, &tp_unix, &tp_shm, &tp_rdma, &tp_delay, &tp_fail, &tp_corrupt, &tp_reorder,
+	&tp_tcp, &tp_unix, &tp_shm, &tp_rdma, &tp_file, &tp_delay, &tp_fail, &tp_corrupt, &tp_reorder,
 };
 
 _Static_assert(sizeof(struct sockaddr_un) <= sizeof((struct tp_addr){0}.sockaddr), "UNIX paths");
@@ -178,8 +178,10 @@ int tp_create(const char *address, struct tp_conn **ret)
 			break;
 		at = &(*at)->inner;
 	}
-	r = (*at)->t == &tp_tcp || (*at)->t == &tp_rdma ? resolve_host(&(*at)->addr, s)
-							: resolve_path(&(*at)->addr, s);
+	if ((*at)->t == &tp_tcp || (*at)->t == &tp_rdma)
+		r = resolve_host(&(*at)->addr, s);
+	else if ((*at)->t != &tp_file)
+		r = resolve_path(&(*at)->addr, s);
 	if (r)
 		goto fail;
 	*ret = first;

@@ -85,6 +85,7 @@ struct tp_addr {
 
 /* What is said in the hello, and what came back. */
 struct tls_config;
+struct file_store;
 struct tp_hello {
 	unsigned char borrower[16];
 	char name[WIRE_NAME_BYTES];
@@ -92,7 +93,8 @@ struct tp_hello {
 	uint64_t epoch;              /* which writer this is; 0: the volume has no epochs */
 	unsigned char token[32];     /* rdma: from TOKEN, for donors with keys; else zeros */
 	bool transient;              /* the borrower can't come back: no grace when it hangs up */
-	struct wire_welcome welcome; /* filled by open; "file" reads slab_pages from it */
+	struct file_store *file;     /* file: the volume's spill file */
+	struct wire_welcome welcome; /* filled by open */
 };
 
 struct tp_conn; /* a transport's struct begins with it */
@@ -155,7 +157,7 @@ void tp_free(struct tp_conn *c); /* closes; takes NULL */
 const char *tp_wire_text(uint32_t error);
 int tp_wire_errno(uint32_t error);
 
-extern const struct tp_transport tp_tcp, tp_unix, tp_shm, tp_rdma;
+extern const struct tp_transport tp_tcp, tp_unix, tp_shm, tp_rdma, tp_file;
 extern const struct tp_transport tp_delay, tp_fail, tp_corrupt, tp_reorder;
 
 #endif
