@@ -127,6 +127,14 @@ static int run(struct sqlite_reg *s, const char *sql, const char *types, ...)
 	return r;
 }
 
+/* Undoes what was done. Where the disk is full, the log's share of it is given back for the next try. */
+static void undo(struct sqlite_reg *s, int r)
+{
+	sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+	if (r == -ENOSPC)
+		sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+}
+
 /* Takes expired keys and leases out. Within a transaction. */
 static int purge(struct sqlite_reg *s)
 {
@@ -147,7 +155,7 @@ static int begin(struct sqlite_reg *s)
 		return r;
 	r = purge(s);
 	if (r)
-		sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+		undo(s, r);
 	return r;
 }
 
@@ -162,7 +170,7 @@ static int finish(struct sqlite_reg *s, int r)
 	if (!r)
 		r = run(s, "COMMIT", "");
 	if (r)
-		sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+		undo(s, r);
 	return r;
 }
 

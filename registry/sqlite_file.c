@@ -19,6 +19,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+/* The log is not to be many times the file, nor to fill a small disk. */
+#define LOG_PAGES 64
+
 #define APPLICATION_ID 0x494e4655 /* "INFU" */
 #define SCHEMA_VERSION 1
 
@@ -199,7 +202,9 @@ static int set_up_until(struct sqlite_reg *s, uint64_t deadline)
 	}
 	if (r < 0)
 		return r;
-	code = sqlite3_exec(s->db, "PRAGMA synchronous = FULL", NULL, NULL, NULL);
+	code = sqlite3_exec(s->db,
+			    "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = " STRING(LOG_PAGES),
+			    NULL, NULL, NULL);
 	return code == SQLITE_OK ? 0 : sqlite_reg_fail(s, code);
 }
 
