@@ -27,13 +27,6 @@ uint64_t control_live(const struct ps_volume *v)
 	return mask;
 }
 
-uint64_t control_timeout(const struct ps_volume *v)
-{
-	uint64_t ns = 2 * v->suspect_ns;
-
-	return v->map.members > v->map.need && ns < v->deadline_ns ? ns : v->deadline_ns;
-}
-
 static void end_call(struct ps_volume *v, unsigned d, int status)
 {
 	v->call[d].done = true;
@@ -95,18 +88,21 @@ static void wait_any(struct ps_volume *v, uint64_t mask)
 	sys_call5(SYS_ppoll, SYS_PTR(fds), n, SYS_PTR(&t), 0, 0);
 }
 
-void control_run(struct ps_volume *v, uint64_t mask, uint64_t timeout_ns)
+static void begin(struct ps_volume *v, uint64_t mask)
 {
-	uint64_t until = clock_ns() + timeout_ns;
-
-	for (uint64_t left = mask; left; left &= left - 1) {
-		struct control_call *call = &v->call[__builtin_ctzll(left)];
+	for (; mask; mask &= mask - 1) {
+		struct control_call *call = &v->call[__builtin_ctzll(mask)];
 
 		call->sent = call->done = false;
 		call->status = 0;
 		call->wire = 0;
 		call->op.tag = 1;
 	}
+}
+
+/* Those that are not done by then. */
+static uint64_t run_until(struct ps_volume *v, uint64_t mask, uint64_t until)
+{
 	for (;;) {
 		for (uint64_t left = mask; left; left &= left - 1) {
 			unsigned d = (unsigned)__builtin_ctzll(left);
@@ -115,14 +111,50 @@ void control_run(struct ps_volume *v, uint64_t mask, uint64_t timeout_ns)
 			if (v->call[d].done)
 				mask &= ~(1ull << d);
 		}
-		if (!mask)
-			return;
-		if (clock_ns() >= until)
-			break;
+		if (!mask || clock_ns() >= until)
+			return mask;
 		wait_any(v, mask);
 	}
+}
+
+static void end_late(struct ps_volume *v, uint64_t mask)
+{
 	for (; mask; mask &= mask - 1)
 		end_call(v, (unsigned)__builtin_ctzll(mask), -ETIMEDOUT);
+}
+
+void control_run(struct ps_volume *v, uint64_t mask, uint64_t timeout_ns)
+{
+	uint64_t until = clock_ns() + timeout_ns;
+
+	begin(v, mask);
+	end_late(v, run_until(v, mask, until));
+}
+
+/* Rule 6: of those that are late one is given up, and only while nothing hangs on it. */
+static uint64_t give_up(struct ps_volume *v, uint64_t late)
+{
+	for (uint64_t m = late; m; m &= m - 1) {
+		unsigned d = (unsigned)__builtin_ctzll(m);
+
+		if (!map_give_up(&v->map, d))
+			continue;
+		end_call(v, d, -ETIMEDOUT);
+		late &= ~(1ull << d);
+	}
+	return late;
+}
+
+void control_ask(struct ps_volume *v, uint64_t mask)
+{
+	uint64_t now = clock_ns(), end = now + v->deadline_ns;
+
+	begin(v, mask);
+	while (v->map.members > v->map.need && mask && now + 2 * v->suspect_ns < end) {
+		now += 2 * v->suspect_ns;
+		mask = give_up(v, run_until(v, mask, now));
+	}
+	end_late(v, run_until(v, mask, end));
 }
 
 int control_stat(struct ps_volume *v)
@@ -134,7 +166,7 @@ int control_stat(struct ps_volume *v)
 
 		v->call[d].op = (struct tp_op){.kind = TP_STAT, .stat = &v->donor[d].stat};
 	}
-	control_run(v, live, control_timeout(v));
+	control_ask(v, live);
 	for (uint64_t m = live; m; m &= m - 1) {
 		unsigned d = (unsigned)__builtin_ctzll(m);
 
@@ -202,7 +234,7 @@ int control_lists(struct ps_volume *v, enum tp_kind kind, const struct wire_clon
 
 		for (uint64_t m = mask & ~live; m; m &= m - 1)
 			v->call[__builtin_ctzll(m)].status = -EIO;
-		control_run(v, live, control_timeout(v));
+		control_ask(v, live);
 		for (; mask; mask &= mask - 1) {
 			unsigned d = (unsigned)__builtin_ctzll(mask);
 

@@ -63,6 +63,26 @@ static bool thin(const struct map *m, uint64_t set)
 	return m->members > m->need && set & SET_GRANTED && map_count(set_live(set)) <= m->need;
 }
 
+bool map_hangs(const struct map *m)
+{
+	/* In this order: the sweep counts what is thin first. */
+	uint64_t gone = map_gone(m) & ~__atomic_load_n(&m->swept, __ATOMIC_ACQUIRE);
+
+	return gone || __atomic_load_n(&m->thin, __ATOMIC_RELAXED);
+}
+
+bool map_give_up(struct map *m, unsigned donor)
+{
+	uint64_t gone = map_gone(m);
+
+	do
+		if (map_hangs(m))
+			return gone >> donor & 1;
+	while (!__atomic_compare_exchange_n(&m->gone, &gone, gone | 1ull << donor, false,
+					    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+	return true;
+}
+
 /* One step; false: another thread was faster, *set is what it is now. */
 static bool change(struct map *m, struct map_slab *s, uint64_t *set, uint64_t to)
 {

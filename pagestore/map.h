@@ -136,6 +136,13 @@ static inline unsigned map_count(uint32_t places)
 	return (unsigned)__builtin_popcount(places);
 }
 
+/* A donor has failed and its members have not left yet, or some slab has none to spare. */
+bool map_hangs(const struct map *m);
+/*
+ * The donor is gone, because it is slow: false while that may be the end of some data (the set hangs). Of
+ * several that are slow at once (the network stood still, or this machine) one is, whoever asks.
+ */
+bool map_give_up(struct map *m, unsigned donor);
 /*
  * Any thread: the member in this place (if it is the one with this handle still) leaves the set.
  * False: the set needs it (rule 4), it stays. true when it wasn't there any more, too.

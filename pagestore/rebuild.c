@@ -450,7 +450,7 @@ static void tell_generation(struct ps_volume *v, const struct map_slab *s)
 			.kind = TP_GENERATION, .count = 1, .generation = &v->told[d]};
 		mask |= 1ull << d;
 	}
-	control_run(v, mask & control_live(v), control_timeout(v));
+	control_ask(v, mask & control_live(v));
 }
 
 /*

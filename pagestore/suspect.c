@@ -78,10 +78,7 @@ void suspect_given_up(struct core *c, unsigned donor)
  */
 static uint64_t bound_ns(const struct core *c)
 {
-	const struct map *m = c->map;
-	uint64_t gone = map_gone(m) & ~__atomic_load_n(&m->swept, __ATOMIC_ACQUIRE);
-
-	return gone || __atomic_load_n(&m->thin, __ATOMIC_RELAXED) ? c->deadline_ns : c->suspect_ns;
+	return map_hangs(c->map) ? c->deadline_ns : c->suspect_ns;
 }
 
 static void hedge(struct core *c, struct core_msg *m)

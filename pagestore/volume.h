@@ -153,8 +153,8 @@ int volume_connect_all(struct ps_volume *v, const struct ps_options *o);
 
 /* control.c: runs v->call[d] for every bit d of mask, side by side; each gets its status. */
 void control_run(struct ps_volume *v, uint64_t mask, uint64_t timeout_ns);
-/* How long one operation may take: the deadline, or less where there are members to spare. */
-uint64_t control_timeout(const struct ps_volume *v);
+/* The same until the deadline, or less for one that is late where there are members to spare. */
+void control_ask(struct ps_volume *v, uint64_t mask);
 /* Bits of the donors whose control connection works. */
 uint64_t control_live(const struct ps_volume *v);
 /* Asks every live donor for its numbers, into donor.stat. 0 or an error; [text] */

@@ -272,6 +272,50 @@ Test(replicas, of_two_survive_stopped_donors)
 						    .suspect_ns = SUSPECT});
 }
 
+/*
+ * Everything stands still for a while, less than the deadline: whoever asks the donors meanwhile, by
+ * whatever connection, does not take them for dead together.
+ */
+static void survive_a_standstill(unsigned donors, struct ps_options o)
+{
+	struct ps_counters c;
+	struct ps_space space;
+	pid_t waker;
+
+	o.suspect_ns = SUSPECT;
+	open_replicas(donors, "tcp", o);
+	start_all();
+	for (unsigned i = 0; i < 3; i++) {
+		usleep(100000);
+		for (unsigned d = 0; d < donors; d++)
+			donor_freeze(&donor[d]);
+		waker = fork();
+		if (!waker) {
+			usleep(2000000);
+			for (unsigned d = 0; d < donors; d++)
+				kill(donor[d].pid, SIGCONT);
+			_exit(0);
+		}
+		ps_space(volume, &space);
+		waitpid(waker, NULL, 0);
+		until_whole();
+	}
+	end_all();
+	ps_counters(volume, &c);
+	cr_expect_eq(c.errors, 0);
+	close_replicas(donors);
+}
+
+Test(replicas, of_two_survive_a_standstill)
+{
+	survive_a_standstill(3, (struct ps_options){.replicas = 2});
+}
+
+Test(replicas, of_fragments_survive_a_standstill)
+{
+	survive_a_standstill(4, (struct ps_options){.code_data = 2, .code_parity = 1});
+}
+
 /* Every slab away from a donor and back, with one copy each, under load. */
 static void move_around(const char *way, struct ps_options o)
 {
