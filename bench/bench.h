@@ -216,6 +216,7 @@ int child_start(const char *name, const char *const *argv, unsigned cpu, int *pi
 struct child_place {
 	bool pinned;
 	unsigned cpu;
+	bool apart; /* a terminal's signals are not for it */
 	bool in_space;
 	int space;       /* a network namespace */
 	const char *log; /* the folder of its log, which is kept when it starts again; it is killed,

@@ -66,7 +66,8 @@ static void pass(uint64_t ns)
 
 static const char *why_not(const struct run *r, enum chaos_kind kind)
 {
-	bool net = kind == CHAOS_CUT || kind == CHAOS_FLAP || kind == CHAOS_DELAY || kind == CHAOS_LOSS;
+	bool net = kind == CHAOS_CUT || kind == CHAOS_FLAP || kind == CHAOS_DELAY ||
+		   kind == CHAOS_LOSS || kind == CHAOS_STILL;
 
 	if (net && !r->net)
 		return r->no_net;
@@ -93,6 +94,19 @@ static int fill_disk(struct run *r, const struct chaos_fault *f)
 	return e;
 }
 
+static void signal_borrowers(const struct run *r, int sig)
+{
+	kill(r->setup.heap_pid, sig);
+	if (r->setup.nbdkit_pid > 0)
+		kill(r->setup.nbdkit_pid, sig);
+}
+
+static void cut_all(struct run *r, bool cut)
+{
+	for (unsigned i = 0; i < r->donors.count; i++)
+		atomic_store(&chaos_net_wire(r->net, i)->cut, cut);
+}
+
 static int inflict(struct run *r, const struct chaos_fault *f)
 {
 	struct chaos_wire *w = r->net ? chaos_net_wire(r->net, f->donor) : NULL;
@@ -104,6 +118,16 @@ static int inflict(struct run *r, const struct chaos_fault *f)
 		kill(r->donors.pid[f->donor], SIGSTOP);
 		pass(f->length_ns);
 		kill(r->donors.pid[f->donor], SIGCONT);
+		return 0;
+	case CHAOS_PAUSE:
+		signal_borrowers(r, SIGSTOP);
+		pass(f->length_ns);
+		signal_borrowers(r, SIGCONT);
+		return 0;
+	case CHAOS_STILL:
+		cut_all(r, true);
+		pass(f->length_ns);
+		cut_all(r, false);
 		return 0;
 	case CHAOS_CUT:
 	case CHAOS_FLAP:

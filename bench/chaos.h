@@ -27,6 +27,8 @@ enum chaos_kind {
 	CHAOS_LOSS,      /* `amount` of a million packets are lost */
 	CHAOS_DISK,      /* the registry's and the logs' disk is full for `length` */
 	CHAOS_DISK_KILL, /* the same, and a server dies and starts again meanwhile */
+	CHAOS_PAUSE,     /* the borrowers are stopped for `length`, as machines are */
+	CHAOS_STILL,     /* the network to all donors stands still for `length` */
 	CHAOS_KINDS
 };
 

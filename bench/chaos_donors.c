@@ -41,7 +41,7 @@ static int read_address(struct chaos_donors *d, unsigned i, const char *ready)
 static int start(struct chaos_donors *d, unsigned i, const char *name, const char *ready)
 {
 	char server[300], listen[80], registry[300];
-	struct child_place place = {.log = d->disk->path};
+	struct child_place place = {.apart = true, .log = d->disk->path};
 
 	if (*d->address[i])
 		snprintf(listen, sizeof listen, "%s", d->address[i]);

@@ -68,6 +68,7 @@ static void heap_main(const struct chaos_setup *s)
 	struct inject_stats st;
 	void *mem;
 
+	setpgid(0, 0); /* a terminal's signals are for who started us */
 	if (inject_open(&o, &heap) || inject_alloc(heap, (size_t)CHAOS_PAGES * BENCH_PAGE, &mem))
 		end(s->heap, "no heap");
 	for (unsigned i = 0; i < CHAOS_THREADS; i++) {

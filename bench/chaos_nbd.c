@@ -53,6 +53,7 @@ static void nbd_main(const struct chaos_setup *s, const char *socket)
 	struct nbd_thread t[CHAOS_THREADS];
 	pthread_t thread[CHAOS_THREADS];
 
+	setpgid(0, 0); /* a terminal's signals are for who started us */
 	for (unsigned i = 0; i < CHAOS_THREADS; i++) {
 		t[i] = (struct nbd_thread){s, nbd_create(), i};
 		if (!t[i].handle || nbd_connect_unix(t[i].handle, socket) ||
@@ -87,7 +88,7 @@ static const char *plugin(char *buf, size_t len)
 static int nbdkit_start(struct chaos_setup *s, const char *dir, const char *socket)
 {
 	char so[300], ready[300], size[40], donor[DONORS_MAX][100], key[320];
-	const struct child_place place = {0};
+	const struct child_place place = {.apart = true};
 	const char *argv[20 + DONORS_MAX] = {"nbdkit", "-f", "-P", ready, "-U", socket,
 					     plugin(so, sizeof so), size, "code=2+1", "deadline=10s"};
 	unsigned n = 10;

@@ -100,6 +100,7 @@ static void carry(const struct chaos_net *n)
 	static struct queue to[DONORS_MAX], from[DONORS_MAX];
 	struct pollfd fds[2 * DONORS_MAX];
 
+	setpgid(0, 0); /* a terminal's signals are for who started us */
 	for (unsigned i = 0; i < n->donors; i++) {
 		to[i].packet = malloc(QUEUE * sizeof *to[i].packet);
 		from[i].packet = malloc(QUEUE * sizeof *from[i].packet);

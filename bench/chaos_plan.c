@@ -15,6 +15,7 @@ static const struct {
 	[CHAOS_KILL] = {"kill", 5},   [CHAOS_STOP] = {"stop", 4}, [CHAOS_CUT] = {"cut", 4},
 	[CHAOS_FLAP] = {"flap", 2},   [CHAOS_DELAY] = {"delay", 2}, [CHAOS_LOSS] = {"loss", 2},
 	[CHAOS_DISK] = {"disk", 1},   [CHAOS_DISK_KILL] = {"disk-kill", 2},
+	[CHAOS_PAUSE] = {"pause", 2}, [CHAOS_STILL] = {"still", 2},
 };
 
 const char *chaos_kind_name(enum chaos_kind kind)
@@ -65,6 +66,9 @@ void chaos_plan_next(uint64_t *state, unsigned donors, struct chaos_fault *ret)
 		ret->times = (unsigned)draw(state, 3, 8);
 		ret->length_ns = draw(state, 20, 800) * NSEC_PER_MSEC;
 		break;
+	case CHAOS_STILL: /* well below the deadline: TCP takes as long again to find out */
+		ret->length_ns = draw(state, 50, 3000) * NSEC_PER_MSEC;
+		break;
 	case CHAOS_DELAY:
 		ret->amount = draw(state, 100, 100000);
 		break;
@@ -100,6 +104,12 @@ void chaos_plan_text(const struct chaos_fault *f, char *text, size_t len)
 	case CHAOS_LOSS:
 		snprintf(text, len, "lose %.1f%% of donor %u's packets for %.1f s",
 			 (double)f->amount / 1e4, f->donor, s);
+		break;
+	case CHAOS_PAUSE:
+		snprintf(text, len, "stop the borrowers for %.1f s", s);
+		break;
+	case CHAOS_STILL:
+		snprintf(text, len, "no packets at all for %.1f s", s);
 		break;
 	case CHAOS_DISK:
 		snprintf(text, len, "fill the disk for %.1f s", s);

@@ -151,6 +151,8 @@ static void child_main(const char *log, const char *const *argv, const struct ch
 	prctl(PR_SET_PDEATHSIG, place->log ? SIGKILL : SIGTERM);
 	if (getppid() != parent || (place->in_space && setns(place->space, CLONE_NEWNET)))
 		_exit(127);
+	if (place->apart)
+		setpgid(0, 0);
 	if (place->pinned)
 		cpu_pin(place->cpu);
 	dup2(in, 0);

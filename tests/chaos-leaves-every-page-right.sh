@@ -14,40 +14,40 @@ gone() { ! kill -0 "$1" 2> /dev/null; }
 played() { grep -q whole_after "$scratch/out"; }
 
 # The same seed, the same plan; another one, another.
-infuse bench chaos --plan --faults 40 --seed 7 --json > "$scratch/plan"
-infuse bench chaos --plan --faults 40 --seed 7 --json | cmp - "$scratch/plan" || fail "a seed is not a plan"
-infuse bench chaos --plan --faults 40 --seed 8 --json | cmp -s - "$scratch/plan" && fail "all seeds are one plan"
-for kind in kill stop cut flap delay loss disk disk-kill; do
-	grep -q "\"kind\":\"$kind\"" "$scratch/plan" || fail "no $kind in 40 faults"
+infuse bench chaos --plan --faults 60 --seed 7 --json > "$scratch/plan"
+infuse bench chaos --plan --faults 60 --seed 7 --json | cmp - "$scratch/plan" || fail "a seed is not a plan"
+infuse bench chaos --plan --faults 60 --seed 8 --json | cmp -s - "$scratch/plan" && fail "all seeds are one plan"
+for kind in kill stop cut flap delay loss disk disk-kill pause still; do
+	grep -q "\"kind\":\"$kind\"" "$scratch/plan" || fail "no $kind in 60 faults"
 done
 
 export TMPDIR="$scratch/tmp"
 mkdir "$TMPDIR"
 rc=0
-faults=$([ -n "${INFUSE_MINUTES:-}" ] && echo 1000000000 || echo 5)
-infuse bench chaos --seed "${INFUSE_SEED:-198}" --minutes "${INFUSE_MINUTES:-5}" --faults "$faults" --json \
+faults=$([ -n "${INFUSE_MINUTES:-}" ] && echo 1000000000 || echo 6)
+infuse bench chaos --seed "${INFUSE_SEED:-38}" --minutes "${INFUSE_MINUTES:-5}" --faults "$faults" --json \
 	> "$scratch/out" 2> "$scratch/chaos.log" || rc=$?
 cp "$scratch/out" "$scratch/faults.log"
 [ "$rc" -eq 0 ] || fail "it ended with $rc: $(tail -n 1 "$scratch/chaos.log")"
 sum=$(tail -n 1 "$scratch/out")
 for want in '.errors == 0' '.mismatches == 0' '.stopped == null' '.heap_checks > 10000' \
-	'.faults + .passed_over >= 5'; do
+	'.faults + .passed_over >= 6'; do
 	jq -e "$want" <<< "$sum" > /dev/null || fail "not $want: $sum"
 done
 # What it played is what the plan said.
-diff <(infuse bench chaos --plan --faults 5 --seed "${INFUSE_SEED:-198}" --json | jq -c '[.kind, .donor, .length_ms]') \
-	<(jq -c 'select(.kind) | [.kind, .donor, .length_ms]' "$scratch/out" | head -n 5) || fail "another plan was played"
+diff <(infuse bench chaos --plan --faults 6 --seed "${INFUSE_SEED:-38}" --json | jq -c '[.kind, .donor, .length_ms]') \
+	<(jq -c 'select(.kind) | [.kind, .donor, .length_ms]' "$scratch/out" | head -n 6) || fail "another plan was played"
 [ -z "$(ls "$TMPDIR")" ] || fail "it left $(ls -R "$TMPDIR")"
 echo "$sum"
 
-# By a signal, in the middle of something.
-infuse-bench chaos --seed 5 --minutes 5 --json > "$scratch/out" 2> "$scratch/chaos.log" &
+# By a terminal's signal, in the middle of something.
+setsid infuse-bench chaos --seed 5 --minutes 5 --json > "$scratch/out" 2> "$scratch/chaos.log" &
 bench=$!
 started+=("$bench")
 until_true 90 played
 others=$(children "$bench")
 [ "$(wc -w <<< "$others")" -ge 7 ] || fail "only $others run"
-kill -INT "$bench"
+kill -INT -- "-$bench"
 until_true 60 gone "$bench"
 for pid in $others; do until_true 5 gone "$pid"; done
 [ -z "$(ls "$TMPDIR")" ] || fail "after a signal it left $(ls -R "$TMPDIR")"
