@@ -102,8 +102,9 @@ static void handle(struct inject_heap *h, unsigned index, const struct uffd_msg 
 	}
 	if (!heap_contains(h, at))
 		return;
-	if (!atomic_compare_exchange_strong(&h->first_thread, &first, thread) && first != thread)
-		atomic_store_explicit(&h->crowded, true, memory_order_relaxed);
+	if (!atomic_compare_exchange_strong(&h->first_thread, &first, thread) && first != thread &&
+	    !atomic_exchange_explicit(&h->crowded, true, memory_order_relaxed))
+		turn_end(h);
 	f.page = page_of(h, at);
 	r = fault_resolve(h, index, &f);
 	if (r == -EFAULT)
@@ -112,6 +113,7 @@ static void handle(struct inject_heap *h, unsigned index, const struct uffd_msg 
 		heap_failure(h, at, r, f.donor);
 	else
 		thread_served(h, (pid_t)thread);
+	turn_served(h, index, thread);
 }
 
 static void handler_loop(struct inject_heap *h, unsigned index)
@@ -119,13 +121,17 @@ static void handler_loop(struct inject_heap *h, unsigned index)
 	struct uffd_msg m;
 
 	/* One message at a time: the next may be read by another core. */
-	while (!atomic_load(&h->stopping))
+	for (;;) {
+		turn_await(h, index);
+		if (atomic_load(&h->stopping))
+			return;
 		if (sys_call3(SYS_read, h->uffd, SYS_PTR(&m), sizeof m) == sizeof m)
 			handle(h, index, &m);
+	}
 }
 
-/* To the index-th core this process may use. */
-static void pin_to_core(unsigned index)
+/* To the index-th core this process may use; -1: not pinned. */
+static int pin_to_core(unsigned index)
 {
 	unsigned long mask[128] = {0}, one[128] = {0};
 	long bytes = sys_call3(SYS_sched_getaffinity, 0, sizeof mask, SYS_PTR(mask));
@@ -137,9 +143,9 @@ static void pin_to_core(unsigned index)
 		if (!(mask[i / 64] >> i % 64 & 1) || seen++ != index % cores)
 			continue;
 		one[i / 64] = 1ul << i % 64;
-		sys_call3(SYS_sched_setaffinity, 0, bytes, SYS_PTR(one));
-		return;
+		return sys_call3(SYS_sched_setaffinity, 0, bytes, SYS_PTR(one)) ? -1 : (int)i;
 	}
+	return -1;
 }
 
 static void started(struct inject_heap *h, int error)
@@ -200,7 +206,7 @@ static void *pthread_handler(void *arg)
 {
 	struct handler_seat *seat = arg;
 
-	pin_to_core(seat->index);
+	atomic_store(&seat->core, pin_to_core(seat->index));
 	started(seat->heap, 0);
 	handler_loop(seat->heap, seat->index);
 	if (atomic_fetch_sub(&seat->heap->handlers_up, 1) == 1)
@@ -256,7 +262,7 @@ static int raw_handler(void *arg)
 		sys_call1(SYS_exit, 0);
 	}
 	sys_call5(SYS_prctl, PR_SET_NAME, SYS_PTR("infuse-fault"), 0, 0, 0);
-	pin_to_core(seat->index);
+	atomic_store(&seat->core, pin_to_core(seat->index));
 	if (!seat->index) {
 		own_descriptors(h);
 		r = heap_attach(h, h->child);
@@ -344,9 +350,15 @@ int handlers_start(struct inject_heap *h, bool child)
 
 	h->child = child;
 	h->maintainer = 0;
+	/* One thread came along. */
+	if (child) {
+		atomic_store(&h->first_thread, 0);
+		atomic_store(&h->crowded, false);
+	}
 	atomic_store(&h->maintain_stop, 0);
 	for (unsigned i = 0; i <= h->ports; i++)
-		h->seat[i] = (struct handler_seat){h, i};
+		h->seat[i] = (struct handler_seat){.heap = h, .index = i, .core = -1};
+	turn_begin(h);
 	signals = signals_block();
 	if (h->raw) {
 		r = start_raw(h);
@@ -370,6 +382,7 @@ void handlers_stop(struct inject_heap *h)
 	if (h->mode != INJECT_MODE_HANDLER)
 		return;
 	atomic_store(&h->stopping, true);
+	turn_end(h);
 	for (unsigned i = 0; i < h->ports && h->threads[i]; i++) {
 		/* Each touch is a message for one that still reads. */
 		(void)*(volatile unsigned char *)h->control_page;

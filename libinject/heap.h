@@ -231,7 +231,10 @@ struct inject_heap {
 	struct handler_seat {
 		struct inject_heap *heap;
 		unsigned index;
+		_Atomic int core; /* it is pinned to; -1: to none */
+		unsigned look_in; /* faults; see turn.c */
 	} seat[MAX_PORTS + 1];
+	_Atomic uint32_t turn; /* futex: the index of the handler that reads, or everybody */
 	unsigned long threads[MAX_PORTS]; /* pthread_t */
 	unsigned long maintainer;         /* pthread_t; 0: none, or raw */
 	_Atomic uint32_t maintain_stop;   /* a futex */
@@ -355,6 +358,12 @@ int sigbus_install(void);
 unsigned thread_port(struct inject_heap *h);
 /* Userfaultfd, staging, donors. In the thread whose descriptor table is to hold them. [text] */
 int heap_attach(struct inject_heap *h, bool child);
+
+/* turn.c: which handlers read the userfaultfd. */
+void turn_begin(struct inject_heap *h); /* none runs yet */
+void turn_end(struct inject_heap *h);	/* all may, from now on */
+void turn_await(struct inject_heap *h, unsigned index);
+void turn_served(struct inject_heap *h, unsigned index, uint32_t thread); /* a thread's fault */
 
 /* heap.c: open heaps, for the signal handler and the fork hooks. */
 #define MAX_HEAPS 16
