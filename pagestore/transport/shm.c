@@ -193,6 +193,16 @@ static void copy_bytes(void *to, const void *from, size_t bytes)
 #endif
 }
 
+/*
+ * Of a mapping, the first touch of a page is a fault. The kernel maps a read one's neighbours along with
+ * it, writable, but a written one's not: so what is to be written is read first.
+ */
+static void map_around(const unsigned char *mem, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i += WIRE_PAGE_SIZE)
+		(void)__atomic_load_n(mem + i, __ATOMIC_RELAXED);
+}
+
 static int copy(struct shm *shm, const struct tp_op *op, uint32_t i)
 {
 	const struct tp_seg *seg = &op->seg[i];
@@ -204,10 +214,12 @@ static int copy(struct shm *shm, const struct tp_op *op, uint32_t i)
 	if (!m || seg->page >= most || seg->pages > most - seg->page)
 		return -EIO;
 	mem = __atomic_load_n(&m->mem, __ATOMIC_RELAXED) + (size_t)seg->page * unit;
-	if (tp_reads(op->kind))
+	if (tp_reads(op->kind)) {
 		copy_bytes(seg->buf, mem, bytes);
-	else
-		copy_bytes(mem, seg->buf, bytes);
+		return 0;
+	}
+	map_around(mem, bytes);
+	copy_bytes(mem, seg->buf, bytes);
 	return 0;
 }
 
