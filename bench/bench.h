@@ -346,6 +346,10 @@ bool floor_can_move(void);
 bool floor_can_drop(void);
 
 int floor_memcpy(bool random, struct floor_time *ret);
+/* A scanned page's bare work, moved in huge pages or in windows of 64 small ones. [text] */
+int floor_huge(bool huge, struct floor_time *ret);
+/* Bare faults of n (1 or 2) threads, or processes, at once: of all of them together. [text] */
+int floor_threads(unsigned n, bool processes, struct floor_time *ret);
 
 /* The floor of a workload that has the raw path for it: the lowest of the ways. */
 int floor_path(const struct bench_options *o, const struct workload *w, double *us);

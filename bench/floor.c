@@ -198,12 +198,70 @@ static int report_faults(const struct bench_options *o)
 	return 0;
 }
 
+static int measure_huge(const void *arg, struct floor_time *ret)
+{
+	return floor_huge(*(const bool *)arg, ret);
+}
+
+static int report_huge(const struct bench_options *o)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < 2 && !r && floor_can_move(); i++) {
+		bool huge = i;
+		struct bench_result m = {
+			.workload = "scan",
+			.variant = huge ? "MOVE, huge pages" : "MOVE, 64 pages",
+			.size_bytes = huge ? 2u << 20 : 64 * BENCH_PAGE,
+			.threads = 1,
+		};
+
+		r = report(o, &m, measure_huge, &huge);
+	}
+	return r;
+}
+
+struct crowd_arg {
+	unsigned count;
+	bool processes;
+};
+
+static int measure_crowd(const void *arg, struct floor_time *ret)
+{
+	const struct crowd_arg *a = arg;
+
+	return floor_threads(a->count, a->processes, ret);
+}
+
+static int report_crowd(const struct bench_options *o)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < 3 && !r && cpu_count() > 1 && floor_can_drop(); i++) {
+		const struct crowd_arg a = {.count = i ? 2 : 1, .processes = i == 2};
+		struct bench_result m = {
+			.workload = "fault",
+			.variant = i == 2 ? "2 processes" : i ? "2 threads" : "1 thread",
+			.mode = "sigbus",
+			.size_bytes = BENCH_PAGE,
+			.threads = a.count,
+		};
+
+		r = report(o, &m, measure_crowd, &a);
+	}
+	return r;
+}
+
 int floor_all(const struct bench_options *o)
 {
 	int r = report_wires(o);
 
 	if (!r)
 		r = report_faults(o);
+	if (!r)
+		r = report_crowd(o);
+	if (!r)
+		r = report_huge(o);
 	for (unsigned i = 0; i < 2 && !r; i++) {
 		bool random = !i;
 		struct bench_result m = {
