@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # System calls on pages that are not local, pins, several heaps, advice, re-use of freed ranges,
-# full donors, touching freed memory: in both modes, over every transport.
+# threads that go from CPU to CPU, full donors, touching freed memory: in both modes, over every transport.
 . "$(dirname "$0")/functions.sh"
 requires userfaultfd
 
@@ -11,6 +11,7 @@ for mode in sigbus handler; do
 			exits_with 0 timeout 60 inject-check $what $mode "$donor"
 		done
 	done
+	exits_with 0 timeout 60 inject-check moves $mode "$donor_a_tcp"
 	exits_with 0 timeout 60 inject-check full $mode "$donor_a_tcp"
 	grep -q "donors have .* free of 128 MiB; 900 MiB asked" "$scratch/out" ||
 		fail "full donors said: $(cat "$scratch/out")"

@@ -2,7 +2,7 @@
 add_executable(inject-stress programs/inject-stress.c)
 target_link_libraries(inject-stress PRIVATE inject_static common Threads::Threads)
 add_executable(inject-check programs/inject-check.c)
-target_link_libraries(inject-check PRIVATE inject)
+target_link_libraries(inject-check PRIVATE inject Threads::Threads)
 
 infuse_unit_test(prefetch unit/prefetch.c "quick;asan" 20 inject_core)
 infuse_unit_test(prefetch-tournament unit/prefetch_tournament.c "quick;asan" 20 inject_core)

@@ -4,6 +4,7 @@
 
 #include <err.h>
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -277,6 +278,51 @@ static void case_heaps(void)
 	inject_close(g);
 }
 
+/* To the n-th CPU of those that were allowed at first, round and round. */
+static void go_to_cpu(unsigned n)
+{
+	static cpu_set_t all;
+	cpu_set_t one;
+
+	if (!CPU_COUNT(&all) && sched_getaffinity(0, sizeof all, &all))
+		err(1, "sched_getaffinity");
+	n %= (unsigned)CPU_COUNT(&all);
+	for (int i = 0; i < CPU_SETSIZE; i++)
+		if (CPU_ISSET(i, &all) && !n--) {
+			CPU_ZERO(&one);
+			CPU_SET(i, &one);
+			if (sched_setaffinity(0, sizeof one, &one))
+				err(1, "sched_setaffinity");
+			return;
+		}
+}
+
+static void *check_moving(void *arg)
+{
+	for (unsigned i = 0; i < 4; i++) {
+		go_to_cpu(i + 1);
+		check("moving", arg, PAGES / 2, 7);
+	}
+	return NULL;
+}
+
+/* Whoever serves faults finds a thread that goes from CPU to CPU, and a second one. */
+static void case_moves(void)
+{
+	struct inject_heap *h = heap_open_named("moves");
+	uint64_t *a = alloc(h, PAGES / 2);
+	pthread_t other;
+
+	go_to_cpu(1);
+	fill(a, PAGES / 2, 7);
+	check_moving(a);
+	if (pthread_create(&other, NULL, check_moving, a))
+		errx(1, "no thread");
+	check_moving(a);
+	pthread_join(other, NULL);
+	inject_close(h);
+}
+
 /* Waits on standard input after filling; the test kills a donor and says go. */
 static sigjmp_buf lost;
 static volatile int failures;
@@ -383,6 +429,8 @@ int main(int argc, char **argv)
 		case_pins();
 	else if (!strcmp(what, "heaps"))
 		case_heaps();
+	else if (!strcmp(what, "moves"))
+		case_moves();
 	else if (!strcmp(what, "lost"))
 		case_lost(false);
 	else if (!strcmp(what, "lost-callback"))
