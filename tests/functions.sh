@@ -11,10 +11,12 @@ unset INFUSE_REGISTRY INFUSE_DONOR
 
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/infuse-test.XXXXXX")
 started=()
+asked=() # these are asked to end, since they have processes of their own to end
 
 cleanup() {
 	local rc=$? p
 	trap - EXIT
+	for p in "${asked[@]}"; do kill -TERM "$p" 2>/dev/null && wait "$p" 2>/dev/null || true; done
 	for p in "${started[@]}"; do kill -KILL "$p" 2>/dev/null || true; done
 	for p in "${started[@]}"; do wait "$p" 2>/dev/null || true; done
 	if [ "$rc" -ne 0 ] && [ "$rc" -ne 77 ]; then

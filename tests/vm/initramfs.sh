@@ -65,7 +65,8 @@ while read -r kind what target; do
 	module) wanted+=("$what")
 		# rxe asks for it by an algorithm's name, which no dependency tells.
 		[ "$what" != rdma_rxe ] || wanted+=(crc32_generic?) ;;
-	own) cp "$what" "$top/$modules/extra/" ;;
+	own) cp "$what" "$top/$modules/extra/"
+		strip --strip-debug "$top/$modules/extra/${what##*/}" ;;
 	program) add_program "$what"
 		# busybox has a lesser one under the same name.
 		name=${what##*/}
