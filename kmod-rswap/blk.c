@@ -100,6 +100,8 @@ static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx, const struct blk_mq_que
 
 	blk_mq_start_request(rq);
 	if (req_op(rq) == REQ_OP_FLUSH) {
+		if (bd->last)
+			commit(hctx);
 		blk_mq_end_request(rq, BLK_STS_OK);
 		return BLK_STS_OK;
 	}
@@ -115,11 +117,15 @@ static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx, const struct blk_mq_que
 	io->bio = kind == RSWAP_READ || kind == RSWAP_WRITE ? rq->bio : NULL;
 	io->end = blk_done;
 	io->more = !bd->last;
-	if (io->more)
-		set_bit(io->queue, &dev->batched);
 	rswap_io_start(io);
+	/*
+	 * Behind the start, and io may be gone: who commits for another one clears the bit, and must
+	 * find in the queues whatever it stands for, or that would lie there until its deadline.
+	 */
 	if (bd->last)
 		commit(hctx);
+	else
+		set_bit(hctx->queue_num, &dev->batched);
 	return BLK_STS_OK;
 }
 

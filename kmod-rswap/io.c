@@ -210,6 +210,7 @@ static void park(struct rswap_io *io, const struct rswap_choice *c, u32 wakes)
 	unsigned long flags, last = limit(io);
 	bool parked = false;
 
+	io->more = false; /* those that come behind it are not waited with */
 	if (!c->wait || io->give_up || dev->stopping || time_after_eq(jiffies, last)) {
 		fail(io, -EIO);
 		return;
