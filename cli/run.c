@@ -231,6 +231,19 @@ static const char *behind_filters(const char *address)
 	return address;
 }
 
+/* The device holds memory and descriptors of the program's own: a fork, or a close of all, ends that. */
+static int refuse_rdma(const char *address)
+{
+	const char *at = strstr(address, "rdma:");
+
+	if (!at || (at != address && at[-1] != ':' && at[-1] != ','))
+		return 0;
+	return err_fail(-EOPNOTSUPP,
+			"'%s': a program that may fork can't have its pages over RDMA; name the "
+			"donor's tcp: or unix: address",
+			address);
+}
+
 /* Those that were named: all of them must answer. */
 static int check_named(const struct opt_list *named, char *to, size_t len)
 {
@@ -240,6 +253,9 @@ static int check_named(const struct opt_list *named, char *to, size_t len)
 	int r;
 
 	for (unsigned i = 0; i < named->count; i++) {
+		r = refuse_rdma(named->item[i]);
+		if (r)
+			return r;
 		plain.item[i] = behind_filters(named->item[i]);
 		at += (size_t)snprintf(to + (at < len ? at : len), at < len ? len - at : 0, "%s%s",
 				       i ? " " : "", named->item[i]);

@@ -46,6 +46,8 @@ refused 2 'SIZE\|size' infuse run --local 12X -- true
 refused 2 'none|sequential' infuse run --prefetch magic -- true
 refused 125 "$scratch/nobody.sock" infuse run --donor "unix:$scratch/nobody.sock" -- true
 refused 125 'address' infuse run --donor nonsense -- true
+refused 125 "name the donor's tcp: or unix: address" infuse run --donor rdma:127.0.0.1:4771 -- true
+refused 125 "over RDMA" infuse run --donor tcp:127.0.0.1:4770,rdma:127.0.0.1:4771 -- true
 
 # Behind its back: a process must not go on without its heap.
 status=0
