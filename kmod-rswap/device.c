@@ -143,7 +143,7 @@ static bool all_tried(const struct rswap_device *dev)
 		int error = READ_ONCE(dev->donor[i]->error);
 
 		if (error == -ESTALE || error == -EACCES || error == -EPROTO ||
-		    error == -EPROTONOSUPPORT || error == -EINVAL)
+		    error == -EPROTONOSUPPORT || error == -EINVAL || error == -ENODEV)
 			return true;
 	}
 	for (unsigned int i = 0; i < dev->donors; i++)
@@ -154,9 +154,16 @@ static bool all_tried(const struct rswap_device *dev)
 
 static int connect_donors(struct rswap_device *dev)
 {
+	long r;
+	int seen;
+
 	for (unsigned int i = 0; i < dev->donors; i++)
 		rswap_donor_start(dev->donor[i]);
-	wait_event_interruptible_timeout(dev->changed, all_tried(dev), dev->deadline);
+	/* Telling a transport of many slabs may take longer; as long as it goes on, it does. */
+	do {
+		seen = atomic_read(&dev->told);
+		r = wait_event_interruptible_timeout(dev->changed, all_tried(dev), dev->deadline);
+	} while (!r && seen != atomic_read(&dev->told));
 	for (unsigned int i = 0; i < dev->donors; i++) {
 		struct rswap_donor *d = dev->donor[i];
 

@@ -146,6 +146,7 @@ struct rswap_device {
 	struct rswap_slab *slab;
 	u64 *hash;
 	u64 mapped; /* slabs that MAP_ADD told */
+	atomic_t told; /* counts what transports were told of */
 
 	spinlock_t map_lock; /* slabs, states, stalled */
 	struct list_head stalled; /* requests none of whose donors is there */

@@ -18,6 +18,9 @@
 /* The list of transports. */
 static const struct rswap_transport *const transports[] = {
 	&rswap_tcp,
+#if IS_ENABLED(CONFIG_INFINIBAND_ADDR_TRANS)
+	&rswap_rdma,
+#endif
 };
 
 const struct rswap_transport *rswap_transport_find(const char *name)
@@ -85,6 +88,15 @@ void rswap_conn_failed(struct rswap_conn *c, int error)
 	rswap_donor_fail(c->donor, error);
 }
 
+void rswap_conn_moves(struct rswap_conn *c)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&c->lock, flags);
+	c->answered = jiffies;
+	spin_unlock_irqrestore(&c->lock, flags);
+}
+
 static void close_conns(struct rswap_donor *d)
 {
 	unsigned long flags;
@@ -128,7 +140,8 @@ static bool late(struct rswap_conn *c)
 	/* A long queue that moves is no reason, an answer that never comes is. */
 	if (m && time_after(jiffies, m->sent_at + deadline))
 		r = time_after(jiffies, c->answered + deadline) ||
-		    time_after(jiffies, m->sent_at + 8 * deadline);
+		    (time_after(jiffies, m->sent_at + 8 * deadline) &&
+		     (!c->t->in_order || m->op == WIRE_TRIM));
 	spin_unlock_irqrestore(&c->lock, flags);
 	return r;
 }
@@ -172,7 +185,7 @@ static int check_boot(struct rswap_donor *d)
 	return 0;
 }
 
-#define MAP_BATCH 64
+#define MAP_BATCH 16
 
 /* Tells the transport of every replica that the donor holds. */
 static int map_replicas(struct rswap_donor *d)
@@ -194,6 +207,7 @@ static int map_replicas(struct rswap_donor *d)
 			if (n < MAP_BATCH)
 				continue;
 			r = d->t->map(d, batch, n);
+			atomic_inc(&dev->told);
 			n = 0;
 		}
 	return n && !r ? d->t->map(d, batch, n) : r;
@@ -306,8 +320,12 @@ void rswap_conn_submit(struct rswap_donor *d, struct rswap_msg *m, unsigned int 
 int rswap_donor_create(struct rswap_device *dev, unsigned int index,
 		       const struct rswap_transport *t, struct rswap_donor **ret)
 {
-	struct rswap_donor *d = kzalloc(sizeof *d, GFP_KERNEL);
+	struct rswap_donor *d;
 
+	/* A device that is there has messages of the size that its first transports wanted. */
+	if (dev->msg_bytes && dev->msg_bytes < sizeof(struct rswap_msg) + t->msg_bytes)
+		return -EMEDIUMTYPE;
+	d = kzalloc(sizeof *d, GFP_KERNEL);
 	if (!d)
 		return -ENOMEM;
 	d->dev = dev;

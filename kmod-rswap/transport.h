@@ -75,7 +75,7 @@ struct rswap_conn {
 
 	spinlock_t lock;          /* irq-safe; of all below */
 	bool dead;                /* takes no messages any more */
-	unsigned long answered;   /* jiffies: when the last answer came */
+	unsigned long answered;   /* jiffies: when the last answer, or a part of one, came */
 	struct list_head pending; /* messages without an answer, oldest first */
 };
 
@@ -83,6 +83,7 @@ struct rswap_transport {
 	const char *name;  /* "tcp", as in a donor's address */
 	size_t conn_bytes; /* >= sizeof(struct rswap_conn) */
 	size_t msg_bytes;  /* for each message, behind it */
+	bool in_order;     /* READs and WRITEs: none waits for ever while others are answered */
 
 	/*
 	 * Connects and proves who we are; blocks up to donor->dev->deadline. The control connection
@@ -122,6 +123,9 @@ extern const struct rswap_transport rswap_tcp, rswap_rdma;
  * why. Others: the connection is dead; call rswap_conn_failed() too.
  */
 void rswap_msg_done(struct rswap_msg *m, int status, u32 wire);
+
+/* From any context: part of a message's pages have moved, so the donor is there. */
+void rswap_conn_moves(struct rswap_conn *c);
 
 /* Tells once, from any context, that the connection is of no use: close() will be called. */
 void rswap_conn_failed(struct rswap_conn *c, int error);
