@@ -75,8 +75,9 @@ meet() {
 	[ "$(cat /run/met)" = "$1" ] || fail "met at '$(cat /run/met)', not '$1'"
 }
 
-# add_rxe NETDEV [NAMESPACE]: software RDMA on it, as device rxe_NETDEV.
+# add_rxe NETDEV [NAMESPACE]: software RDMA on it, as device rxe_NETDEV; a page is one packet.
 add_rxe() {
+	ip ${2:+-n "$2"} link set "$1" mtu 4400
 	modprobe -q crc32_generic || true
 	load rdma_rxe rdma_cm ib_uverbs rdma_ucm
 	if [ -n "${2-}" ]; then

@@ -5,14 +5,15 @@
 load_rswap() { modprobe rswap "$@"; }
 
 # start_donor NAME SIZE ADDRESS PORT [rdma]: a memory server, with "rdma" on that port by RDMA as well; its pid in
-# donor_pid[NAME], its address as attach takes it in donor[NAME]. The same call starts it again.
+# donor_pid[NAME], its address as attach takes it in donor[NAME]. The same call starts it again. donor_options: how.
 declare -A donor donor_pid
+donor_options=(--insecure)
 start_donor() {
 	local name=$1 listen=(--listen "tcp:$3:$4")
 	[ -z "${5-}" ] || listen+=(--listen "rdma:$3:$4")
 	rm -f "/run/$name.ready"
 	# What a donor lends is locked; a guest has no limit on that.
-	infuse-memory-server --name "$name" --size "$2" "${listen[@]}" --insecure --no-registry \
+	infuse-memory-server --name "$name" --size "$2" "${listen[@]}" "${donor_options[@]}" --no-registry \
 		--ready-file "/run/$name.ready" > "/run/$name.log" 2>&1 &
 	donor_pid[$name]=$!
 	donor[$name]=tcp:$3:$4
