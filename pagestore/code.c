@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Pages as k fragments and m parities (rule 19; Reed-Solomon over GF(2^8) with a Cauchy matrix, by
- * ISA-L). Reading asks k + 1 members and takes the first k answers; the page's hash proves the result,
- * and when it doesn't fit other combinations of what came are tried.
+ * ISA-L). Reading asks k + 1 members and takes the first k answers (k, data first, where they answer at
+ * once); the page's hash proves the result, and when it doesn't fit other combinations of what came
+ * are tried.
  */
 #include "pagestore/core.h"
 #include "common/memory.h"
@@ -127,17 +128,20 @@ void code_read_start(struct core *c, unsigned slot, unsigned run)
 	unsigned pieces = c->pieces, k = c->map->parts, asked = 0;
 	uint64_t set, handle;
 	uint8_t donor;
+	bool instant;
 
 again:
 	c->pieces = pieces;
 	set = map_set(s);
 	r->generation = set_generation(set);
 	r->sent = 0;
+	instant = true; /* all of the k answer at once: one more would be work only */
 	for (asked = 0; asked < k + 1; asked++) {
 		int p = best(c, s, set_live(set) & ~(uint32_t)r->sent);
 
-		if (p < 0 || (asked == k && c->donor[s->donor[p]].slow))
+		if (p < 0 || (asked == k && (c->donor[s->donor[p]].slow || instant)))
 			break;
+		instant &= c->donor[s->donor[p]].limits.instant;
 		if (!map_place(s, set, (unsigned)p, &donor, &handle))
 			goto again;
 		r->sent |= (uint16_t)(1u << p);

@@ -441,6 +441,8 @@ static void take_page(struct core *c, unsigned slot, struct ps_batch *b, uint64_
 	} else if (hash == HASH_LOST) {
 		core_batch_fail(c, b, -EIO, s->donor[0], page);
 	} else {
+		if (c->map->seal)
+			seal_prefetch(c->map->seal, page);
 		add_page(c, slot, RUN_READ, page, buf,
 			 c->map->seal && b->kind == PS_READ ? core_sealed(c, slot, 1) : buf);
 	}

@@ -23,6 +23,7 @@
 struct core_limits {
 	uint32_t max_segs, max_pages; /* of one message, as the donor said */
 	uint32_t minor;               /* of the protocol it speaks */
+	bool instant;                 /* reads have their answer at the next poll: tp_transport */
 };
 
 struct core_options {

@@ -87,7 +87,7 @@ static int port_conn(struct ps_volume *v, struct ps_port *p, unsigned d)
 static int connect_port(struct ps_volume *v, struct ps_port *p)
 {
 	for (unsigned d = 0; d < v->donors; d++) {
-		struct core_limits limits = volume_limits(&v->donor[d].hello);
+		struct core_limits limits = volume_limits(&v->donor[d].hello, v->donor[d].control);
 		struct tp_hello h = {0};
 		int r;
 
@@ -163,11 +163,12 @@ int volume_connect_all(struct ps_volume *v, const struct ps_options *o)
 	return r;
 }
 
-struct core_limits volume_limits(const struct tp_hello *h)
+struct core_limits volume_limits(const struct tp_hello *h, const struct tp_conn *c)
 {
 	return (struct core_limits){.max_segs = le32toh(h->welcome.max_segs),
 				    .max_pages = le32toh(h->welcome.max_pages),
-				    .minor = le16toh(h->welcome.minor)};
+				    .minor = le16toh(h->welcome.minor),
+				    .instant = c->t->instant};
 }
 
 /* Donors that say the same word fail together; those that say none are each their own. */

@@ -157,7 +157,7 @@ static void welcome_back(struct ps_volume *v, unsigned d, struct tp_conn *contro
 			 const struct tp_hello *h, struct tp_conn **conn)
 {
 	struct donor *donor = &v->donor[d];
-	struct core_limits limits = volume_limits(h);
+	struct core_limits limits = volume_limits(h, control);
 	bool same = !memcmp(h->welcome.boot, donor->hello.welcome.boot, 16);
 	struct tp_conn **old = donor_old_place(donor);
 
@@ -218,7 +218,7 @@ static bool try_donor(struct ps_volume *v, unsigned d)
 /* The maintenance's own connection to a donor that is well. */
 static bool open_own(struct ps_volume *v, unsigned d)
 {
-	struct core_limits limits = volume_limits(&v->donor[d].hello);
+	struct core_limits limits = volume_limits(&v->donor[d].hello, v->donor[d].control);
 	struct tp_conn *c = open_port(v, v->ports, v->donor[d].control, &v->donor[d].hello);
 
 	if (!c)

@@ -122,6 +122,12 @@ static bool unseal(struct seal *s, uint64_t page, const void *from, void *to)
 			   s->tag[page]);
 }
 
+void seal_prefetch(const struct seal *s, uint64_t page)
+{
+	__builtin_prefetch(&s->generation[page]);
+	__builtin_prefetch(&s->tag[page]);
+}
+
 bool seal_unseal(struct seal *s, uint64_t page, void *buf)
 {
 	return unseal(s, page, buf, buf);

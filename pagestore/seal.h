@@ -35,5 +35,7 @@ bool seal_unseal(struct seal *s, uint64_t page, void *buf);
 uint64_t seal_stamp(const struct seal *s, uint64_t page);
 /* The same into another page, which holds nothing of use when it fails. */
 bool seal_check(struct seal *s, uint64_t page, const void *sealed, void *scratch);
+/* The page will be opened soon: what that takes is brought near meanwhile. */
+void seal_prefetch(const struct seal *s, uint64_t page);
 
 #endif

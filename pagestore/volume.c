@@ -118,7 +118,7 @@ static int open_cores(struct ps_volume *v)
 	int r = 0;
 
 	for (unsigned d = 0; d < v->donors; d++)
-		limits[d] = volume_limits(&v->donor[d].hello);
+		limits[d] = volume_limits(&v->donor[d].hello, v->donor[d].control);
 	for (unsigned i = 0; i <= v->ports && !r; i++) {
 		v->port[i].v = v;
 		if (i == v->ports)

@@ -177,7 +177,7 @@ int spill_open(struct ps_volume *v, const struct ps_options *o);
 const char *spill_room(const struct ps_volume *v, char *buf, size_t len);
 /* What is known of the donors, for placement; donors that can't be used have no room. */
 void volume_place_donors(const struct ps_volume *v, struct place_donor *ret);
-struct core_limits volume_limits(const struct tp_hello *h);
+struct core_limits volume_limits(const struct tp_hello *h, const struct tp_conn *c);
 /* Fills lists.first from lists.count, and zeroes done. */
 void lists_lay_out(struct slab_lists *l, unsigned donors);
 

@@ -103,6 +103,8 @@ struct tp_transport {
 	const char *name;  /* "tcp" */
 	size_t conn_bytes; /* of its connection struct; the caller provides zeroed memory */
 	bool filter;
+	/* Data moves in submit(), and its answer comes at the next poll: nobody is faster. */
+	bool instant;
 	/* Filters: [text] reads args, when the chain is built. */
 	int (*check)(struct tp_conn *c);
 	/* Blocks up to timeout_ns. [text] Async-signal-safe. */

@@ -26,7 +26,7 @@ static void open_core(uint32_t max_segs, uint32_t max_pages, unsigned depth)
 	struct core_limits limits[DONORS];
 
 	for (unsigned d = 0; d < DONORS; d++)
-		limits[d] = (struct core_limits){max_segs, max_pages, 2};
+		limits[d] = (struct core_limits){max_segs, max_pages, 2, false};
 	cr_assert_eq(map_open(&map, PAGES, SLAB_PAGES, 1, 1, 0), 0);
 	for (unsigned i = 0; i < SLABS - 1; i++) /* the last one isn't granted */
 		map_put(&map, i, 1, &(uint8_t){(uint8_t)(i % DONORS)}, &(uint64_t){1000 + i});

@@ -23,6 +23,7 @@
 static struct map map;
 static struct core core[PORTS];
 static unsigned members;
+static bool instant; /* the donors answer at once: see tp_transport */
 /* Slab i at donor d has handle 100 * (d + 1) + i. */
 static unsigned char held[DONORS][SLABS][SLAB_PAGES * PS_PAGE_SIZE];
 static uint64_t generation[DONORS][SLABS];
@@ -46,7 +47,7 @@ static void open_cores(unsigned need, unsigned all, unsigned parts, unsigned don
 	memset(dead, 0, sizeof dead);
 	memset(generation, 0, sizeof generation);
 	for (unsigned d = 0; d < donors; d++)
-		limits[d] = (struct core_limits){12, 16, 2};
+		limits[d] = (struct core_limits){12, 16, 2, instant};
 	cr_assert_eq(map_open(&map, PAGES, SLAB_PAGES, need, all, parts), 0);
 	for (unsigned i = 0; i < SLABS; i++) {
 		uint64_t handle[MAP_MEMBERS];
@@ -653,6 +654,40 @@ Test(replicas, of_fragments_survive_as_many_deaths_as_there_are_parities)
 
 Test(replicas, of_fragments_survive_flipped_bits)
 {
+	for (uint64_t seed = 1; seed <= 10; seed++)
+		play(seed, 4, 6, 4, 7, 0, 100);
+}
+
+/* Reads one coded page; returns how many members were asked. */
+static unsigned asked_for_a_page(void)
+{
+	unsigned n;
+
+	open_cores(4, 6, 4, 6, 4);
+	write_pages(0, 6, 3, 1, 77);
+	memset(buffer, 0, sizeof buffer);
+	start(0, PS_READ, 3, 1, MS);
+	n = (unsigned)__builtin_popcountll(core[0].queued);
+	serve_all(0, 6);
+	cr_assert_eq(reap(0), &batch);
+	cr_assert_eq(batch.status, 0);
+	cr_assert(are_pages(1, 77));
+	close_cores();
+	return n;
+}
+
+Test(replicas, of_fragments_are_not_hedged_where_answers_come_at_once)
+{
+	cr_expect_eq(asked_for_a_page(), 5);
+	instant = true;
+	cr_expect_eq(asked_for_a_page(), 4);
+}
+
+Test(replicas, of_fragments_that_answer_at_once_survive_deaths_and_flipped_bits)
+{
+	instant = true;
+	for (uint64_t seed = 1; seed <= 10; seed++)
+		play(seed, 4, 6, 4, 6, 2, 0);
 	for (uint64_t seed = 1; seed <= 10; seed++)
 		play(seed, 4, 6, 4, 7, 0, 100);
 }
