@@ -18,6 +18,9 @@ static int heap_area_open(struct area *a, const struct area_options *o)
 		.threads = o->mode == INJECT_MODE_SIGBUS ? o->threads : 0,
 		.prefetch = o->prefetch,
 		.seal = o->seal,
+		.replicas = o->replicas,
+		.code_data = o->code_data,
+		.code_parity = o->code_parity,
 		.key_file = o->key_file,
 		.window_pages = o->window_pages,
 	};

@@ -24,7 +24,9 @@ struct bench_options {
 	struct opt_share local; /* the one measured now */
 	const char *transport;  /* "tcp", "tls", "unix", "shm", or "local" for plain memory */
 	const char *seal;       /* "off", "on", or "both": in turns */
-	uint64_t donors;
+	uint64_t donors; /* 0: as many as replicas or code want */
+	uint64_t replicas;
+	const char *code; /* "4+2"; NULL: copies */
 	struct opt_list donor; /* addresses of donors that run already */
 	uint64_t threads;
 	const char *prefetch;
@@ -80,6 +82,7 @@ struct area_options {
 	unsigned window_pages;
 	enum inject_mode mode;
 	bool seal;
+	unsigned replicas, code_data, code_parity; /* 0: one copy; no code */
 	const char *key_file; /* of the donors; NULL: they have none */
 	bool scattered; /* the peer must not read around a touched page: each is to miss */
 };
@@ -181,7 +184,7 @@ const struct workload *workload_find(const char *name); /* NULL: unknown */
 const struct workload *workload_at(unsigned i);         /* NULL: past the end */
 extern const struct workload workload_seq, workload_random, workload_transpose, workload_stencil,
 	workload_zipf, workload_chase, workload_join, workload_sort, workload_spmv, workload_bfs,
-	workload_scans, workload_turn;
+	workload_scans, workload_turn, workload_fresh;
 
 /* Whole pages carry page_fill(): what seq and random begin and end with. */
 int work_fill_pages(struct work *w);
@@ -190,6 +193,11 @@ int work_check_pages(struct work *w, uint64_t *digest);
 void work_bad(struct work *w, uint64_t page);
 /* Zeroed, there already, and not counted as the heap's overhead; the runner frees it. [text] */
 int work_alloc(struct work *w, size_t bytes, void *ret);
+/* --- unhashed.c, in infuse-bench-unhashed only --- */
+
+/* False: pages have a stand-in for their hash, to see what hashing costs. */
+extern const bool bench_hashes;
+
 /* Reads a word of the page and compares it, or marks the page, in --write-percent of the turns. */
 void work_touch(struct work *w, uint64_t page, uint64_t turn);
 /* Whether the turn is one of those that write. */
@@ -264,12 +272,15 @@ struct bench_result {
 	const char *variant; /* "read", "spinning, 2 cores"; "" */
 	const char *mode;    /* NULL where it means nothing */
 	bool sealed;
+	unsigned replicas; /* 0: not a heap */
+	const char *code;  /* NULL: none */
 	const char *prefetch;
 	uint64_t size_bytes, local_bytes;
 	unsigned threads, donors, runs;
 	double seconds;
 	double us_per_page, us_min, us_max; /* median, and the runs around it */
 	double p50_us, p99_us;
+	double cpu_us_per_page;          /* of this process, all threads: what it computed, not waited */
 	double floor_us; /* 0: none */
 	double ratio;
 	const char *floor_kind; /* "raw path", "plain memory", NULL */
@@ -300,6 +311,8 @@ int runner_run(const struct bench_options *o, const struct workload *w, struct b
 int runner_measure(const struct bench_options *o, const struct workload *w,
 		   const struct area_kind *kind, const struct area_options *ao,
 		   struct bench_result *ret);
+/* [text] How many donors; and --replicas and --code into ao. */
+int runner_donors(const struct bench_options *o, struct area_options *ao, unsigned *ret);
 uint64_t runner_local_bytes(const struct bench_options *o, uint64_t bytes);
 /* The named workloads, or all. Each result is printed when it is there; a peer that can't run here
  * is left out with the reason. */

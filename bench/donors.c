@@ -34,6 +34,12 @@ static int read_address(const char *ready, const char *transport, char *ret, siz
 	return ret[0] ? 0 : err_fail(-EPROTO, "%s names no %s address", ready, transport);
 }
 
+/* All of them share what the client leaves. */
+static unsigned cpu_away(unsigned i)
+{
+	return cpu_count() > 1 ? 1 + i % (cpu_count() - 1) : 0;
+}
+
 static int start_one(struct donors *d, unsigned i, const char *transport, uint64_t bytes,
 		     bool same_core)
 {
@@ -65,7 +71,7 @@ static int start_one(struct donors *d, unsigned i, const char *transport, uint64
 				    *d->key_file ? "--key" : NULL,
 				    d->key_file,
 				    NULL};
-	r = child_start(name, argv, same_core ? 0 : 1 + i, &d->pid[i]);
+	r = child_start(name, argv, same_core ? 0 : cpu_away(i), &d->pid[i]);
 	if (r)
 		return r;
 	d->count = i + 1;

@@ -43,13 +43,15 @@ static const char *word(const char *s)
 static void print_row(const struct bench_result *r)
 {
 	char us[24], p50[24], p99[24], floor[24], ratio[24], hit[24], lru[24], over[24], tcp[24];
-	char shm[24], transport[24];
+	char shm[24], transport[40], copies[12];
 
 	if (r->skipped) {
 		printf("%-10s %-9s skipped: %s\n", r->workload, r->transport, r->skipped);
 		return;
 	}
-	snprintf(transport, sizeof transport, "%s%s", word(r->transport), r->sealed ? "+seal" : "");
+	snprintf(copies, sizeof copies, r->replicas > 1 ? " x%u" : "", r->replicas);
+	snprintf(transport, sizeof transport, "%s%s%s%s%s", word(r->transport), copies,
+		 r->code ? " " : "", r->code ? r->code : "", r->sealed ? "+seal" : "");
 	printf("%-10s %-9s %-20s %3u %-8s %-10s %9s %8s %8s %8s %6s %9llu %9llu %9llu %9llu %5s "
 	       "%5s "
 	       "%6s %6s "
@@ -111,6 +113,9 @@ static void print_json(const struct bench_result *r)
 	add(o, "transport", text(r->transport));
 	add(o, "sealed", json_object_new_boolean(r->sealed));
 	add(o, "mode", text(r->mode));
+	add(o, "replicas", r->replicas ? count(r->replicas) : NULL);
+	add(o, "code", text(r->code));
+	add(o, "hashed", json_object_new_boolean(bench_hashes));
 	add(o, "prefetch", text(r->prefetch));
 	add(o, "size_bytes", count(r->size_bytes));
 	add(o, "local_bytes", count(r->local_bytes));
@@ -123,6 +128,7 @@ static void print_json(const struct bench_result *r)
 	add(o, "us_per_page_max", positive(r->us_max));
 	add(o, "p50_us", positive(r->p50_us));
 	add(o, "p99_us", positive(r->p99_us));
+	add(o, "cpu_us_per_page", positive(r->cpu_us_per_page));
 	add(o, "floor_us", positive(r->floor_us));
 	add(o, "floor", text(r->floor_kind));
 	add(o, "ratio", positive(r->ratio));

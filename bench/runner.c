@@ -10,12 +10,14 @@
 #include "bench/bench.h"
 #include "common/clock.h"
 #include "common/error.h"
+#include "common/parse.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #define RUNS_MAX    64 /* of --runs */
 #define LOCAL_LEAST (64u * BENCH_PAGE)
@@ -100,24 +102,36 @@ static void subtract(struct inject_stats *a, const struct inject_stats *before)
 #undef SUB
 }
 
+static double cpu_seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
 static int timed(struct area *a, const struct workload *wl, struct work *w,
 		 struct bench_result *ret)
 {
 	struct inject_stats before;
 	uint64_t start;
+	double cpu;
 	int r = area_stats(a, &before);
 
 	if (r)
 		return r;
+	cpu = cpu_seconds();
 	start = clock_ns();
 	r = wl->run(w);
 	ret->seconds = (double)(clock_ns() - start) / 1e9;
+	cpu = cpu_seconds() - cpu;
 	if (!r)
 		r = area_stats(a, &ret->stats);
 	if (r)
 		return r;
 	subtract(&ret->stats, &before);
 	ret->us_per_page = ret->seconds * 1e6 / (double)w->done_pages;
+	ret->cpu_us_per_page = cpu * 1e6 / (double)w->done_pages;
 	if (w->samples) {
 		ret->p50_us = sample_quantile_us(w->sample_ns, w->samples, 0.5);
 		ret->p99_us = sample_quantile_us(w->sample_ns, w->samples, 0.99);
@@ -234,7 +248,11 @@ static int with_donors(const struct bench_options *o, const struct workload *w,
 		       struct area_options *ao, struct bench_result *ret)
 {
 	/* Room for the data, a slab or two a donor, and what uneven placement needs. */
-	uint64_t each = ao->bytes / o->donors + ao->bytes / 4 + (64u << 20);
+	unsigned donors = ret->donors;
+	uint64_t stored = ao->code_data ? ao->bytes / ao->code_data *
+						  (ao->code_data + ao->code_parity)
+					: ao->bytes * ao->replicas;
+	uint64_t each = stored / donors + ao->bytes / 4 + (64u << 20);
 	struct donors d = {0};
 	int r;
 
@@ -243,7 +261,7 @@ static int with_donors(const struct bench_options *o, const struct workload *w,
 		ao->donors_count = o->donor.count;
 		return runner_measure(o, w, &area_heap, ao, ret);
 	}
-	r = donors_start(&d, o->transport, (unsigned)o->donors, each, o->same_core);
+	r = donors_start(&d, o->transport, donors, each, o->same_core);
 	if (r)
 		return r;
 	ao->donors = d.list;
@@ -291,10 +309,30 @@ static int with_floor(const struct bench_options *o, const struct workload *w,
 	return 0;
 }
 
+int runner_donors(const struct bench_options *o, struct area_options *ao, unsigned *ret)
+{
+	unsigned given = o->donor.count ? o->donor.count : (unsigned)o->donors, want;
+	int r = o->code ? parse_code(o->code, &ao->code_data, &ao->code_parity) : 0;
+
+	if (r)
+		return r;
+	if (o->code && o->replicas > 1)
+		return err_fail(-EINVAL, "--replicas or --code, not both");
+	want = o->code ? ao->code_data + ao->code_parity : (unsigned)o->replicas;
+	ao->replicas = o->code ? 1 : want;
+	if (want > DONORS_MAX || (given && given < want))
+		return err_fail(-EINVAL, "%s%s want %u donors, %u are there",
+				o->code ? "the fragments of --code " : "the copies of --replicas",
+				o->code ? o->code : "", want, given ? given : DONORS_MAX);
+	*ret = given ? given : want;
+	return 0;
+}
+
 int runner_run(const struct bench_options *o, const struct workload *w, struct bench_result *ret)
 {
 	bool is_plain = !strcmp(o->transport, "local"), handler = !strcmp(o->mode, "handler");
 	uint64_t bytes = w->shape(o->size_bytes);
+	unsigned donors = 0;
 	struct area_options ao = {
 		.bytes = bytes,
 		.local_bytes = runner_local_bytes(o, bytes),
@@ -303,8 +341,12 @@ int runner_run(const struct bench_options *o, const struct workload *w, struct b
 		.window_pages = (unsigned)o->window_pages,
 		.mode = handler ? INJECT_MODE_HANDLER : INJECT_MODE_SIGBUS,
 		.seal = !is_plain && !strcmp(o->seal, "on"),
+		.replicas = (unsigned)o->replicas,
 	};
+	int r = is_plain ? 0 : runner_donors(o, &ao, &donors);
 
+	if (r)
+		return r;
 	if (!bytes)
 		return err_fail(-EINVAL, "%s needs a bigger --size than %llu bytes", w->name,
 				(unsigned long long)o->size_bytes);
@@ -328,9 +370,9 @@ int runner_run(const struct bench_options *o, const struct workload *w, struct b
 		.size_bytes = bytes,
 		.local_bytes = ao.local_bytes,
 		.threads = (unsigned)o->threads,
-		.donors = is_plain         ? 0
-			  : o->donor.count ? o->donor.count
-					   : (unsigned)o->donors,
+		.donors = donors,
+		.replicas = is_plain || o->code ? 0 : ao.replicas,
+		.code = is_plain ? NULL : o->code,
 	};
 	return is_plain ? runner_measure(o, w, &area_plain, &ao, ret) : with_floor(o, w, &ao, ret);
 }

@@ -47,11 +47,19 @@ static int list_words(const char *given)
 
 static int check(const struct bench_options *o, const char *const *word, unsigned words)
 {
+	struct area_options ao = {0};
 	struct opt_share share;
+	unsigned donors;
 	int r;
 
 	if (!words)
 		return list_words(NULL);
+	if (!strcmp(o->transport, "local") && (o->code || o->replicas > 1))
+		return err_fail(-EINVAL, "%s is for donors: --transport local has none",
+				o->code ? "--code" : "--replicas");
+	r = runner_donors(o, &ao, &donors);
+	if (r)
+		return r;
 	for (unsigned i = 0; i < words; i++) {
 		if (!strcmp(word[i], "compare"))
 			return err_fail(-EINVAL, "compare goes alone, not with '%s'", word[0]);

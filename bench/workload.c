@@ -14,6 +14,7 @@ static const struct workload *const workloads[] = {
 	&workload_seq,  &workload_random, &workload_transpose, &workload_stencil,
 	&workload_zipf, &workload_chase,  &workload_join,      &workload_sort,
 	&workload_spmv, &workload_bfs,    &workload_scans,     &workload_turn,
+	&workload_fresh,
 };
 
 const struct workload *workload_at(unsigned i)

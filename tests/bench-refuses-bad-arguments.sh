@@ -26,6 +26,16 @@ refused "is not between"                  --node 8K chase
 refused "less than 256K"                  --local 4K seq
 refused "'rdma' is not one of"            --transport rdma seq
 refused "0 is not between 1 and"          --donors 0 seq
+refused "0 is not between 1 and"          --replicas 0 seq
+refused "4 is not between 1 and"          --replicas 4 seq
+refused "'3+1' is not a code"             --code 3+1 seq
+refused "'4' is not a code"               --code 4 seq
+refused "--replicas or --code, not both"  --replicas 2 --code 4+2 seq
+refused "want 2 donors, 1 are there"      --replicas 2 --donors 1 seq
+refused "4+2 want 6 donors, 5 are there"  --code 4+2 --donors 5 seq
+refused "want 2 donors, 1 are there"      --replicas 2 --donor shm:/nowhere seq
+refused "--code is for donors"            --code 4+2 --transport local seq
+refused "--replicas is for donors"        --replicas 2 --transport local seq
 refused "0 is not between 1 and"          --runs 0 seq
 refused "option '--runs' needs a value"   seq --runs
 refused "unknown option '--nope'"         --nope seq

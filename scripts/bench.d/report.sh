@@ -94,6 +94,15 @@ goals_table() {
 	echo "</table></div>"
 }
 
+costs_table() {
+	echo "<div class=wide><table>"
+	jq -s -f "$bench_d/costs.jq" results.jsonl | jq -r "$tables"'
+		(["", "without, &micro;s a page", "with", "cost", "of the p50s", "of CPU time", "promised", ""] | head),
+		(.[] | [.goal, .base, .us, .value, .p50, .cpu, {html: (if .limit == null then "" else (if .at_least then "&ge; " else "&le; " end) + (.limit | tostring) end)},
+			{html: (if .met == null then "" elif .met then "<span class=met>met</span>" else "<span class=not>missed</span>" end)}] | tr)'
+	echo "</table></div>"
+}
+
 goal_runs_table() {
 	table '(["measurement", "&micro;s a page", "least", "most", "p50", "p99", "floor", "x floor", "faults", "in", "out", "hits"] | head),
 		(.[] | select(.kind == "goal") | if .failed then [.name, .failed] else [.name, .us_per_page, .us_per_page_min, .us_per_page_max,
@@ -140,6 +149,12 @@ report_body() {
 		bring a window of pages.</p>"
 		picture latency "Histogram of fault times in microseconds, by workload and transport"
 		goal_runs_table
+		echo "</section>"
+	fi
+	if have cost; then
+		echo "<section><h2>What copies, fragments, seals and hashes cost</h2><p>Measured in turns; the cost is the median of the
+		rounds' differences (microseconds) or ratios. Without hashing: a build that looks at one word of a page.</p>"
+		costs_table
 		echo "</section>"
 	fi
 	if have sweep; then
