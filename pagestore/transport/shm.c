@@ -129,6 +129,10 @@ static int map_one(struct shm *shm, uint64_t handle, int fd)
 	mem = sys_call6(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (mem < 0 && mem > -4096)
 		return (int)mem;
+	/* Where the donor has its pages there already, their mappings come now and not at each page's
+	 * first write; a lazy donor's memory is not taken before it is used. */
+	if (st.st_blocks * 512 >= (blkcnt_t)bytes)
+		sys_call3(SYS_madvise, mem, (long)bytes, MADV_POPULATE_WRITE);
 	/* A child has no business with its parent's slabs. */
 	sys_call3(SYS_madvise, mem, (long)bytes, MADV_DONTFORK);
 	r = add_map(shm, handle, (unsigned char *)(uintptr_t)mem);
