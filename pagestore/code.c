@@ -14,7 +14,8 @@
 #include <string.h>
 
 #define MOST       PS_MAX_MEMBERS
-#define READ_TRIES 3 /* of one page from the start */
+#define READ_TRIES  3    /* of one page from the start */
+#define WHOLE_EVERY 127u /* reads; less than one of a hundred, whose latency is that of the slowest member */
 
 struct code {
 	unsigned char matrix[MOST * MOST]; /* k + m rows of k */
@@ -121,6 +122,22 @@ static int best(const struct core *c, const struct map_slab *s, uint32_t places)
 	return pick;
 }
 
+/* All that are not slow: what is wrong in parities would be found when it is too late else. */
+static void ask_all(struct core *c, unsigned run, const struct map_slab *s, uint64_t set, struct core_run *r)
+{
+	uint64_t handle;
+	uint8_t donor;
+	int p;
+
+	while ((p = best(c, s, set_live(set) & ~(uint32_t)r->sent)) >= 0) {
+		if (c->donor[s->donor[p]].slow || !map_place(s, set, (unsigned)p, &donor, &handle))
+			break;
+		r->sent |= (uint16_t)(1u << p);
+		core_piece_add(c, run, (unsigned)p, map_frag(s, (unsigned)p), donor, handle, false);
+	}
+	r->whole = true;
+}
+
 void code_read_start(struct core *c, unsigned slot, unsigned run)
 {
 	struct core_run *r = core_run_of(c, slot, run);
@@ -147,6 +164,8 @@ again:
 		r->sent |= (uint16_t)(1u << p);
 		core_piece_add(c, run, (unsigned)p, map_frag(s, (unsigned)p), donor, handle, false);
 	}
+	if (asked >= k && c->slot[slot].batch->kind == PS_READ && !(++c->picks % WHOLE_EVERY))
+		ask_all(c, run, s, set, r);
 	if (asked >= k)
 		return;
 	c->pieces = pieces;
@@ -234,32 +253,55 @@ static bool try_all(struct core *c, unsigned slot, unsigned run)
 	return false;
 }
 
+/* Is it the page, by what has come? Then it is done, or what was wrong is mended. */
+static bool settle(struct core *c, unsigned slot, unsigned run)
+{
+	struct core_run *r = core_run_of(c, slot, run);
+
+	if (try_first(c, slot, run)) {
+		if (r->whole) {
+			memcpy(code_of(c)->page, r->wire, PS_PAGE_SIZE);
+			keep(c, slot, run);
+		}
+	} else if (map_count(r->good) <= c->map->parts || !try_all(c, slot, run)) {
+		return false;
+	}
+	COUNT(c, bad_hashes, map_count(r->bad));
+	COUNT(c, hedges_won, r->hedged && r->out);
+	if (c->map->seal && r->buf != r->wire)
+		seal_check(c->map->seal, r->page, r->wire, r->buf);
+	if (r->bad)
+		run_repair(c, slot, run);
+	else
+		run_done(c, slot, r);
+	return true;
+}
+
+bool code_hurry(struct core *c, unsigned slot, unsigned run)
+{
+	struct core_run *r = core_run_of(c, slot, run);
+
+	if (!r->whole || r->tries)
+		return false;
+	r->whole = false;
+	return map_count(r->good) >= c->map->parts && settle(c, slot, run);
+}
+
 void code_answer(struct core *c, unsigned slot, const struct core_ref *ref, int status)
 {
 	struct core_run *r = core_run_of(c, slot, ref->run);
-	unsigned k = c->map->parts;
-	bool bad = false;
+	bool bad = false, all = r->tries || r->whole;
 
 	if (status)
 		r->status = r->status == -EBADMSG ? -EBADMSG : status;
 	else
 		r->good |= (uint16_t)(1u << ref->frag);
 	/* What comes late spoils the page again: the next time all answers are awaited. */
-	if (r->tries && r->out)
+	if (all && r->out)
 		return;
-	if ((!status || r->tries) && map_count(r->good) >= k) {
-		if (try_first(c, slot, ref->run) ||
-		    (map_count(r->good) > k && try_all(c, slot, ref->run))) {
-			COUNT(c, bad_hashes, map_count(r->bad));
-			COUNT(c, hedges_won, r->hedged && r->out);
-			if (c->map->seal && r->buf != r->wire)
-				seal_check(c->map->seal, r->page, r->wire, r->buf);
-			if (r->bad)
-				run_repair(c, slot, ref->run);
-			else
-				run_done(c, slot, r);
+	if ((!status || all) && map_count(r->good) >= c->map->parts) {
+		if (settle(c, slot, ref->run))
 			return;
-		}
 		bad = true;
 		r->status = -EBADMSG;
 	}

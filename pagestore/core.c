@@ -448,7 +448,7 @@ static void take_page(struct core *c, unsigned slot, struct ps_batch *b, uint64_
 	}
 }
 
-static void slot_settle(struct core *c, unsigned slot);
+void core_settle(struct core *c, unsigned slot);
 
 static int submit(struct core *c, struct ps_batch *b, unsigned place, uint64_t now_ns)
 {
@@ -484,7 +484,7 @@ static int submit(struct core *c, struct ps_batch *b, unsigned place, uint64_t n
 	for (unsigned i = 0, n = c->slot[slot].runs; i < n; i++)
 		run_start(c, slot, i);
 	core_pack(c, slot);
-	slot_settle(c, slot);
+	core_settle(c, slot);
 	return 0;
 }
 
@@ -634,7 +634,7 @@ static void cancel_rest(struct core *c, unsigned slot)
 }
 
 /* Is that all? Then the batch is done. */
-static void slot_settle(struct core *c, unsigned slot)
+void core_settle(struct core *c, unsigned slot)
 {
 	struct core_slot *s = &c->slot[slot];
 
@@ -691,7 +691,7 @@ static void msg_done(struct core *c, struct core_msg *m, int status)
 	}
 	core_pack(c, slot);
 	b->pending--;
-	slot_settle(c, slot);
+	core_settle(c, slot);
 }
 
 int core_answer(struct core *c, unsigned donor, const struct tp_done *done)
@@ -737,7 +737,7 @@ void core_cancelled(struct core *c, struct tp_op *op, bool worked)
 	}
 	msg_unlink(c, m);
 	c->slot[slot].batch->pending--;
-	slot_settle(c, slot);
+	core_settle(c, slot);
 }
 
 /* --- ends --- */

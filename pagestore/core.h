@@ -80,6 +80,7 @@ struct core_run {
 	uint16_t bad;             /* those whose bytes are to be rewritten (likewise) */
 	uint8_t state, out, tries;
 	bool hedged, stuck;
+	bool whole;               /* fragments: all are awaited, and compared with the page */
 	uint8_t fail_donor;
 	int status;
 };
@@ -239,6 +240,8 @@ void core_piece_add(struct core *c, unsigned run, unsigned place, unsigned frag,
 		    uint64_t handle, bool write);
 /* Makes messages of the pieces. */
 void core_pack(struct core *c, unsigned slot);
+/* Ends the slot's batch if nothing of it is left to do. */
+void core_settle(struct core *c, unsigned slot);
 /* A message of no segments; NULL: no room. */
 struct core_msg *core_msg_new(struct core *c, unsigned slot, unsigned donor, enum tp_kind kind);
 void core_msg_queue(struct core *c, struct core_msg *m);
@@ -274,6 +277,8 @@ void code_encode(struct core *c, unsigned slot, unsigned run);
 unsigned char *code_buf(struct core *c, unsigned slot, unsigned run, unsigned frag);
 void code_read_start(struct core *c, unsigned slot, unsigned run);
 void code_answer(struct core *c, unsigned slot, const struct core_ref *ref, int status);
+/* Done without the members that are late, if what has come is enough. */
+bool code_hurry(struct core *c, unsigned slot, unsigned run);
 void code_recheck(struct core *c, unsigned slot, unsigned run);
 
 /* suspect.c */

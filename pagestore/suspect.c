@@ -83,11 +83,17 @@ static uint64_t bound_ns(const struct core *c)
 
 static void hedge(struct core *c, struct core_msg *m)
 {
-	uint64_t any = 0;
+	uint64_t any = 0, done = 0;
 
 	m->hedged = true;
 	for (uint32_t i = 0; i < m->op.count; i++) {
 		struct core_run *r = core_run_of(c, m->slot, m->ref[i].run);
+
+		/* What came of its fragments is enough? */
+		if (c->map->parts && r->state == RUN_READ && code_hurry(c, m->slot, m->ref[i].run)) {
+			done++;
+			continue;
+		}
 
 		/* One that is read anew had its trouble with late answers. */
 		if (r->state != RUN_READ || r->tries || !run_read_more(c, m->slot, m->ref[i].run))
@@ -95,13 +101,15 @@ static void hedge(struct core *c, struct core_msg *m)
 		r->hedged = true;
 		any++;
 	}
-	if (!any)
+	if (!any && !done)
 		return;
 	c->slot[m->slot].hedged = true;
 	COUNT(c, hedges, any);
 	core_pack(c, m->slot);
 	core_show(&c->donor[m->donor].slow, true);
 	core_queue_probe(c, m->donor);
+	if (done)
+		core_settle(c, m->slot);
 }
 
 static void fail(struct core *c, unsigned donor)
