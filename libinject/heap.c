@@ -180,6 +180,7 @@ static int donors_copy(struct inject_heap *h, const struct inject_options *o)
 		.ports = h->ports,
 		.depth = PORT_OPS,
 		.deadline_ns = h->deadline_ns,
+		.suspect_ns = o->suspect_ns,
 		.replicas = o->replicas,
 		.code_data = o->code_data,
 		.code_parity = o->code_parity,

@@ -68,6 +68,8 @@ struct inject_options {
 				       "replay:FILE": libinject(3) */
 	unsigned window_pages;      /* prefetched at once, 1..64; 0: 64 */
 	uint64_t deadline_ns;       /* for one request; 0: 3 s */
+	uint64_t suspect_ns;        /* with copies or fragments to spare, a donor that is silent for so
+				       long has failed; 0: 500 ms; never above deadline_ns */
 	unsigned replicas;          /* copies of each page on different donors, 1..3; 0: 1 */
 	unsigned code_data, code_parity; /* or erasure coding, as 4 and 2; 0: none */
 	const char *spill;          /* a folder: a file in it takes what no donor has room for; NULL:
