@@ -24,6 +24,7 @@
 
 #define MAX_HOT     16u         /* beyond that, one without bytes is armed at once */
 #define TURN_COST   (8u * 1024) /* a message costs as much time as so many bytes */
+#define STRANGERS_NS 20000u     /* of a round; the one that exceeds it is the last one */
 #define EVENTS      64u
 #define LISTENERS   64u
 #define RETRY_NS    (100 * NSEC_PER_MSEC)
@@ -47,6 +48,7 @@ struct srv_worker {
 	struct srv_turns turns;
 	uint64_t spin_ns; /* of this round */
 	bool served;      /* in this round */
+	uint64_t strangers_ns; /* of this round, for those who have not said hello */
 
 	int wake_fd;
 	pthread_mutex_t lock;
@@ -175,9 +177,8 @@ static void greeted(struct srv_worker *w, struct srv_conn *c)
 }
 
 /* A turn for a connection that is neither in line nor armed; decides what it is next. */
-static size_t serve(void *arg, struct srv_place *p, size_t share)
+static size_t serve_one(struct srv_worker *w, struct srv_place *p, size_t share)
 {
-	struct srv_worker *w = arg;
 	struct srv_conn *c = conn_of(p);
 	size_t moved;
 	enum srv_turn turn = srv_conn_turn(c, &w->scratch, w->now_ns, share, &moved);
@@ -192,11 +193,32 @@ static size_t serve(void *arg, struct srv_place *p, size_t share)
 		greeted(w, c);
 	if (turn == SRV_TURN_BLOCKED)
 		arm(w, c, POLLOUT);
-	else if (empty && (w->turns.queued >= MAX_HOT || w->now_ns - c->active_ns >= w->spin_ns))
+	else if (empty && (c->deadline_ns || w->turns.queued >= MAX_HOT ||
+			   w->now_ns - c->active_ns >= w->spin_ns))
 		arm(w, c, POLLIN);
 	else
 		srv_turns_queue(&w->turns, p);
 	return moved ? moved + TURN_COST : 0;
+}
+
+/* Handshakes take long, and there may be thousands: borrowers wait for one of them a round at most. */
+static size_t serve(void *arg, struct srv_place *p, size_t share)
+{
+	struct srv_worker *w = arg;
+	uint64_t begin;
+	size_t cost;
+
+	if (!conn_of(p)->deadline_ns)
+		return serve_one(w, p, share);
+	if (w->strangers_ns >= STRANGERS_NS) {
+		srv_turns_queue(&w->turns, p);
+		w->served = true; /* no time to give way */
+		return 0;
+	}
+	begin = clock_ns();
+	cost = serve_one(w, p, share);
+	w->strangers_ns += clock_ns() - begin;
+	return cost;
 }
 
 static void add(struct srv_worker *w, struct inbox_item item)
@@ -385,6 +407,7 @@ static void *worker_main(void *arg)
 		w->now_ns = clock_ns();
 		w->spin_ns = atomic_load_explicit(&g->spin_ns, memory_order_relaxed);
 		w->served = n > 0;
+		w->strangers_ns = 0;
 		for (unsigned i = 0; i < n; i++)
 			handle(w, &ev[i]);
 		srv_turns_round(&w->turns, serve, w);
