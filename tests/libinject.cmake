@@ -14,6 +14,7 @@ infuse_script_test(heap-keeps-every-byte-while-the-kernel-swaps "slow;serial" 12
 infuse_script_test(heap-is-what-it-was-at-the-fork "slow;asan" 300)
 infuse_script_test(heap-ends-with-its-donor "slow" 120)
 infuse_script_test(heap-survives-the-death-of-its-donors "slow;asan;tsan" 1500)
+infuse_script_test(heap-keeps-its-speed-when-a-donor-dies "slow;serial" 400)
 infuse_script_test(heap-leaves-a-drained-donor slow 300)
 infuse_script_test(heap-does-what-its-manual-says "quick;asan" 120)
 infuse_script_test(heap-tells-what-permission-is-missing "quick" 60)

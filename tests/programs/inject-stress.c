@@ -14,6 +14,7 @@
 
 #include <err.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,8 +27,8 @@
 
 static struct config {
 	struct opt_list donor;
-	uint64_t size, local, threads, seed, seconds_ns, page_out_ns, replicas;
-	const char *mode, *prefetch, *code, *health;
+	uint64_t size, local, threads, seed, seconds_ns, page_out_ns, replicas, deadline_ns, suspect_ns;
+	const char *mode, *prefetch, *code, *health, *series;
 } config = {.size = 64 << 20, .local = 4 << 20, .threads = 4, .seed = 1, .seconds_ns = 5000000000,
 	    .mode = "handler", .prefetch = "auto"};
 
@@ -47,6 +48,10 @@ static const struct opt table[] = {
 	OPTION("code", OPT_STRING, code, "K+M", "fragments and parities"),
 	OPTION("health", OPT_STRING, health, "FILE",
 	       "keep a line there: slabs degraded, members lost, slabs rebuilt, checks, longest step in ms"),
+	OPTION("series", OPT_STRING, series, "FILE",
+	       "add lines to it: time in us, steps since the last line, the longest of them in us"),
+	OPTION("deadline", OPT_DURATION, deadline_ns, "TIME", "of the heap's requests"),
+	OPTION("suspect", OPT_DURATION, suspect_ns, "TIME", "how long a donor may be silent"),
 	OPTION("mode", OPT_CHOICE, mode, "MODE", "sigbus or handler", .choices = "sigbus|handler"),
 	OPTION("prefetch", OPT_CHOICE, prefetch, "NAME", "prefetcher",
 	       .choices = "none|sequential|stride|majority|auto"),
@@ -57,7 +62,7 @@ static uint64_t *area;
 static uint64_t *shadow; /* [thread][page]: what the thread wrote to its slice last */
 static size_t pages;
 static uint64_t end_ns;
-static _Atomic uint64_t differences, checks, writes, longest_ns;
+static _Atomic uint64_t differences, checks, writes, longest_ns, steps, recent_ns;
 static _Atomic bool done;
 
 static uint64_t rnd(uint64_t *s)
@@ -172,6 +177,9 @@ static void *work(void *arg)
 			took = clock_ns() - begin;
 			if (took > longest_ns)
 				longest_ns = took;
+			if (took > recent_ns)
+				recent_ns = took;
+			steps++;
 		}
 		own_step(&own[rnd(&s) % OWN_RANGES], &s);
 	}
@@ -195,27 +203,52 @@ static void *page_out(void *unused)
 }
 
 /* Renamed over the old one, so that a reader finds a whole line. */
-static void *tell_health(void *unused)
+static void tell_health(void)
 {
-	const struct timespec pause = {.tv_nsec = 20000000};
 	char name[4096];
+	struct inject_stats st;
+	FILE *f;
 
 	snprintf(name, sizeof name, "%s.new", config.health);
-	while (!done) {
-		struct inject_stats st;
-		FILE *f = fopen(name, "w");
+	f = fopen(name, "w");
+	if (!f)
+		err(1, "%s", name);
+	inject_stats(heap, &st);
+	fprintf(f, "%llu %llu %llu %llu %llu\n", (unsigned long long)st.slabs_degraded,
+		(unsigned long long)st.members_lost, (unsigned long long)st.slabs_rebuilt,
+		(unsigned long long)checks, (unsigned long long)longest_ns / 1000000);
+	fclose(f);
+	if (rename(name, config.health))
+		err(1, "%s", config.health);
+}
 
-		if (!f)
-			err(1, "%s", name);
-		inject_stats(heap, &st);
-		fprintf(f, "%llu %llu %llu %llu %llu\n", (unsigned long long)st.slabs_degraded,
-			(unsigned long long)st.members_lost, (unsigned long long)st.slabs_rebuilt,
-			(unsigned long long)checks, (unsigned long long)longest_ns / 1000000);
-		fclose(f);
-		if (rename(name, config.health))
-			err(1, "%s", config.health);
+static void tell_series(FILE *f)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	fprintf(f, "%lld%06ld %llu %llu\n", (long long)t.tv_sec, t.tv_nsec / 1000,
+		(unsigned long long)atomic_exchange(&steps, 0),
+		(unsigned long long)atomic_exchange(&recent_ns, 0) / 1000);
+	fflush(f);
+}
+
+static void *tell(void *unused)
+{
+	const struct timespec pause = {.tv_nsec = 20000000};
+	FILE *series = config.series ? fopen(config.series, "a") : NULL;
+
+	if (config.series && !series)
+		err(1, "%s", config.series);
+	while (!done) {
+		if (config.health)
+			tell_health();
+		if (series)
+			tell_series(series);
 		nanosleep(&pause, NULL);
 	}
+	if (series)
+		fclose(series);
 	return unused;
 }
 
@@ -240,6 +273,7 @@ int main(int argc, char **argv)
 				.heap_bytes = config.size + (256 << 20), .local_bytes = config.local,
 				.mode = config.mode[0] == 's' ? INJECT_MODE_SIGBUS : INJECT_MODE_HANDLER,
 				.replicas = (unsigned)config.replicas, .code_data = k, .code_parity = m,
+				.deadline_ns = config.deadline_ns, .suspect_ns = config.suspect_ns,
 				.prefetch = config.prefetch}, &heap) ||
 	    inject_alloc(heap, config.size, &p))
 		errx(1, "%s", inject_error());
@@ -252,7 +286,7 @@ int main(int argc, char **argv)
 	for (uintptr_t t = 0; t < config.threads; t++)
 		if (pthread_create(&thread[t], NULL, work, (void *)t))
 			err(1, "pthread_create");
-	if (config.health && pthread_create(&teller, NULL, tell_health, NULL))
+	if (pthread_create(&teller, NULL, tell, NULL))
 		err(1, "pthread_create");
 	if (config.page_out_ns && pthread_create(&pager, NULL, page_out, NULL))
 		err(1, "pthread_create");
@@ -264,8 +298,7 @@ int main(int argc, char **argv)
 		for (unsigned t = 0; t < config.threads; t++)
 			slice_check(page, t);
 	done = true;
-	if (config.health)
-		pthread_join(teller, NULL);
+	pthread_join(teller, NULL);
 	inject_stats(heap, &st);
 	printf("checks %llu, writes %llu, differences %llu; faults %llu (staged %llu, shared %llu), in %llu, "
 	       "out %llu, clean %llu, prefetched %llu, hits %llu, resident %llu of %llu\n",
