@@ -25,7 +25,7 @@ if(CRITERION_FOUND AND TARGET infuse-memory-server)
   add_executable(test-server-strangers unit/server_strangers.c)
   target_link_libraries(test-server-strangers PRIVATE server-client pagestore secure Threads::Threads)
   add_test(NAME strangers-get-nothing COMMAND test-server-strangers)
-  infuse_test_properties(strangers-get-nothing "slow;asan" 300)
+  infuse_test_properties(strangers-get-nothing "slow;serial;asan" 400)
 endif()
 
 infuse_script_test(server-protocol-page-is-exact quick 30)

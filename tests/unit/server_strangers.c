@@ -2,8 +2,8 @@
 /*
  * Strangers at a donor's port: no key, the wrong one, recorded bytes, noise, and ten thousand connections
  * that stop somewhere on the way in. They get no byte of data and no slab, the donor's memory stays
- * bounded, and its borrower goes on. A program of its own, since it is skipped (77) where the host does
- * not allow so many descriptors.
+ * bounded, and its borrower's 99th percentile at most doubles, while they keep coming and while they sit
+ * there. A program of its own, since it is skipped (77) where the host does not allow so many descriptors.
  */
 #include "common/clock.h"
 #include "common/error.h"
@@ -17,6 +17,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,20 +29,23 @@
 #define STRANGERS 10000u
 #define PAGES     64u
 #define READS     3000u
+#define WINDOWS   10u  /* of so many reads, of which the best counts: what else the machine does disturbs some */
+#define MORE      90u  /* windows at most, among strangers */
+#define PAUSE_US  4000 /* between two strangers: up to 250 come in a second */
 #define KINDS     5u
 #define LEAST     16384u /* what a stranger may be told: handshakes and errors */
 
 #ifdef INFUSE_SANITIZED
 #define RSS_LIMIT_KB (640u * 1024)
-#define KEY_STRETCH  20
+#define SLACK_NS     (200 * NSEC_PER_MSEC)
 #else
 #define RSS_LIMIT_KB (48u * 1024)
-#define KEY_STRETCH  2
+#define SLACK_NS     (10 * NSEC_PER_USEC)
 #endif
 
 static struct donor d;
 static char key_file[64], other_file[64];
-static struct key borrower;
+static struct key borrower, other;
 static unsigned char page[PAGE];
 
 static void check(bool good, const char *what)
@@ -63,8 +67,7 @@ static void make_key(char *path, const char *name, struct key *role)
 	key_generate(&set->key[0], (uint64_t)time(NULL));
 	set->count = 1;
 	check(!key_write(path, set), "no key file");
-	if (role)
-		key_derive(&set->key[0], KEY_BORROWER, role);
+	key_derive(&set->key[0], KEY_BORROWER, role);
 	key_free(set);
 }
 
@@ -126,8 +129,8 @@ static int less(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* The 99th of a hundred reads, in ns; every page is looked at. */
-static uint64_t read_all(struct ps_volume *v)
+/* The 99th percentile of a window's reads, in ns; every page is looked at. */
+static uint64_t read_window(struct ps_volume *v)
 {
 	static uint64_t ns[READS];
 	unsigned char want[PAGE];
@@ -142,6 +145,28 @@ static uint64_t read_all(struct ps_volume *v)
 	}
 	qsort(ns, READS, sizeof *ns, less);
 	return ns[READS / 100 * 99];
+}
+
+/* The best of n windows; ends when one is good enough. */
+static uint64_t read_windows(struct ps_volume *v, unsigned n, uint64_t enough_ns)
+{
+	uint64_t best = UINT64_MAX;
+
+	for (; n && best > enough_ns; n--) {
+		uint64_t ns = read_window(v);
+
+		best = ns < best ? ns : best;
+	}
+	return best;
+}
+
+static bool at_most_doubled(struct ps_volume *v, const char *when, uint64_t alone_ns)
+{
+	uint64_t most = 2 * alone_ns + SLACK_NS, among_ns = read_windows(v, MORE, most);
+
+	printf("the borrower's p99: %.0f us alone, %.0f us %s\n", (double)alone_ns / 1e3,
+	       (double)among_ns / 1e3, when);
+	return among_ns <= most;
 }
 
 /* --- strangers --- */
@@ -166,15 +191,15 @@ static void send_some(int fd, const void *p, size_t n)
 		return;
 }
 
-static void come_in(unsigned i, struct tls_config *config)
+static void come_in(unsigned i, const unsigned char *hello, size_t n)
 {
 	struct {
 		struct wire_header head;
 		struct wire_hello hello;
 	} plain = {client_header(WIRE_HELLO, 0, sizeof plain.hello), client_hello(i)};
 	unsigned char words[2048];
-	size_t n = first_words(words, sizeof words, config);
 
+	memcpy(words, hello, n);
 	stranger_fd[i] = client_connect(&d, false);
 	switch (i % KINDS) {
 	case 0: /* says nothing */
@@ -222,36 +247,35 @@ static struct wire_stat stat_of(void)
 	return s;
 }
 
-static void crowd(struct ps_volume *v, uint64_t alone_ns)
+static void crowd(struct ps_volume *v)
 {
 	struct tls_options o = {.key = &borrower};
-	struct tls_config *config;
 	unsigned long before = rss_kb(), after;
-	uint64_t begin = clock_ns(), among_ns;
-	size_t told = 0;
+	uint64_t begin = clock_ns(), alone_ns;
+	struct tls_config *config;
+	unsigned char words[2048];
+	size_t told = 0, n;
 
 	check(!tls_config_open(&o, &config), "no TLS");
+	n = first_words(words, sizeof words, config);
+	tls_config_close(config);
+	alone_ns = read_windows(v, WINDOWS, 0);
 	for (unsigned i = 0; i < STRANGERS; i++) {
-		come_in(i, config);
+		come_in(i, words, n);
 		if (i % 500 == 0)
 			check(!transfer(v, PS_READ, i % PAGES, page), "a read failed meanwhile");
 	}
 	printf("%u strangers came in %.1f s\n", STRANGERS, (double)(clock_ns() - begin) / 1e9);
-	among_ns = read_all(v);
+	check(at_most_doubled(v, "with all of them there", alone_ns),
+	      "strangers who sit there make the borrower wait");
 	after = rss_kb();
-	printf("the borrower's p99: %.0f us alone, %.0f us among them; the donor's memory: %lu and %lu "
-	       "KiB\n",
-	       (double)alone_ns / 1e3, (double)among_ns / 1e3, before, after);
+	printf("the donor's memory: %lu and %lu KiB\n", before, after);
 	check(after < before + RSS_LIMIT_KB, "strangers cost the donor much memory");
-	/* Twice, and what a busy machine adds. */
-	check(among_ns < 2 * alone_ns + KEY_STRETCH * 10 * NSEC_PER_MSEC,
-	      "strangers make the borrower wait");
 	for (unsigned i = 0; i < STRANGERS; i++) {
 		told += hear(stranger_fd[i]);
 		close(stranger_fd[i]);
 	}
 	printf("they were told %zu bytes in all\n", told);
-	tls_config_close(config);
 }
 
 /* --- a recorder between a borrower and the donor --- */
@@ -353,6 +377,83 @@ static void replay(void)
 	printf("%zu recorded bytes, sent again 20 times: %u bytes of answers\n", record.count, told);
 }
 
+/* --- strangers who keep coming --- */
+
+static atomic_bool enough;
+static atomic_uint came;
+
+/* What the next one says: the wrong key's ClientHello, a hello without a key, recorded bytes, noise. */
+static size_t next_words(unsigned i, struct tls_config *wrong, unsigned char *words, size_t room)
+{
+	struct {
+		struct wire_header head;
+		struct wire_hello hello;
+	} plain = {client_header(WIRE_HELLO, 0, sizeof plain.hello), client_hello(i)};
+
+	switch (i % 4) {
+	case 0:
+		return first_words(words, room, wrong);
+	case 1:
+		memcpy(words, &plain, sizeof plain);
+		return sizeof plain;
+	case 2:
+		memcpy(words, record.bytes, record.count < room ? record.count : room);
+		return record.count < room ? record.count : room;
+	default:
+		for (size_t k = 0; k < 500; k++)
+			words[k] = (unsigned char)(i * 31 + k * k * 7);
+		return 500;
+	}
+}
+
+static void *keep_coming(void *arg)
+{
+	struct tls_options o = {.key = &other};
+	struct tls_config *wrong;
+
+	check(!tls_config_open(&o, &wrong), "no TLS");
+	for (unsigned i = 0; !atomic_load(&enough); i++) {
+		static unsigned char words[8192];
+		size_t n = next_words(i, wrong, words, sizeof words);
+		int fd = client_connect(&d, false);
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+
+		send_some(fd, words, n);
+		(void)poll(&p, 1, 2);
+		hear(fd);
+		close(fd);
+		atomic_fetch_add(&came, 1);
+		usleep(PAUSE_US);
+	}
+	tls_config_close(wrong);
+	return arg;
+}
+
+static void one_after_the_other(struct ps_volume *v)
+{
+	uint64_t alone_ns = read_windows(v, WINDOWS, 0), begin;
+	struct wire_stat before = stat_of(), after;
+	pthread_t t;
+	bool good;
+
+	pthread_create(&t, NULL, keep_coming, NULL);
+	while (!atomic_load(&came))
+		usleep(100);
+	begin = clock_ns();
+	good = at_most_doubled(v, "while they come", alone_ns);
+	/* Some more, whatever the windows were like. */
+	while (atomic_load(&came) < 50)
+		(void)read_window(v);
+	atomic_store(&enough, true);
+	pthread_join(t, NULL);
+	printf("%u strangers, one after the other, in %.1f s\n", atomic_load(&came),
+	       (double)(clock_ns() - begin) / 1e9);
+	check(good, "strangers who keep coming make the borrower wait");
+	after = stat_of();
+	check(after.slabs_free == before.slabs_free && after.pages_written == before.pages_written,
+	      "strangers did something");
+}
+
 /* --- a donor that is none --- */
 
 static void *impostor(void *arg)
@@ -406,7 +507,6 @@ int main(void)
 	struct rlimit lim;
 	struct wire_stat before, after;
 	struct ps_volume *v;
-	uint64_t alone_ns;
 
 	getrlimit(RLIMIT_NOFILE, &lim);
 	if (lim.rlim_max < STRANGERS + 2000) {
@@ -419,7 +519,7 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	setlinebuf(stdout);
 	make_key(key_file, "strangers-key", &borrower);
-	make_key(other_file, "strangers-other", NULL);
+	make_key(other_file, "strangers-other", &other);
 	donor_start(&d, more);
 	check(!open_volume(d.tcp, key_file, &v), err_text());
 	check(!ps_reserve(v, 0, PAGES), err_text());
@@ -427,18 +527,18 @@ int main(void)
 		fill_page(page, i);
 		check(!transfer(v, PS_WRITE, i, page), "a borrower's write failed");
 	}
-	alone_ns = read_all(v);
 	before = stat_of();
 	refuses_others();
 	replay();
-	crowd(v, alone_ns);
+	one_after_the_other(v);
+	crowd(v);
 	after = stat_of();
 	check(after.slabs_free == before.slabs_free && after.borrowers == before.borrowers,
 	      "strangers have slabs");
 	check(after.pages_written == before.pages_written ||
 		      le64toh(after.pages_written) == le64toh(before.pages_written) + 1,
 	      "strangers have written");
-	read_all(v);
+	(void)read_window(v);
 	ps_close(v);
 	donor_stop(&d);
 	unlink(key_file);
