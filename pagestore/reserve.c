@@ -155,6 +155,14 @@ static void publish(struct ps_volume *v, uint64_t first, uint64_t last, unsigned
 	}
 }
 
+/* Others are faster, time and again: what the donors say they have is not to be had. */
+static void give_up_on_memory(struct ps_volume *v)
+{
+	for (unsigned d = 0; d < v->donors; d++)
+		if (d != v->spill)
+			v->donor[d].stat.slabs_free = 0;
+}
+
 static int reserve_slabs(struct ps_volume *v, uint64_t first, uint64_t last)
 {
 	unsigned members = 0;
@@ -165,10 +173,12 @@ static int reserve_slabs(struct ps_volume *v, uint64_t first, uint64_t last)
 		need += !map_granted(&v->map, slab);
 	if (!need)
 		return 0;
-	for (int i = 0; i < ATTEMPTS && r == 1; i++) {
+	for (int i = 0; i < ATTEMPTS + (v->file != NULL) && r == 1; i++) {
 		r = control_stat(v);
 		if (r)
 			return r;
+		if (i == ATTEMPTS)
+			give_up_on_memory(v);
 		members = make_plan(v, need);
 		if (!members)
 			return no_room(v, need);
