@@ -6,7 +6,7 @@ include_guard()
 function(infuse_sim_library name part environment)
   get_target_property(sources ${part} SOURCES)
   get_target_property(libraries ${part} LINK_LIBRARIES)
-  list(REMOVE_ITEM sources hash_avx2.c)
+  list(REMOVE_ITEM sources hash_avx2.c transport/file_ring.c)
   list(TRANSFORM sources PREPEND ${CMAKE_SOURCE_DIR}/${part}/)
   add_library(${name} STATIC ${sources} ${ARGN})
   target_compile_options(${name} PRIVATE -include ${CMAKE_CURRENT_SOURCE_DIR}/${environment})
@@ -15,7 +15,7 @@ endfunction()
 infuse_sim_library(sim-pagestore pagestore sim/client_env.h)
 infuse_sim_library(sim-server server sim/server_env.h)
 
-add_library(sim-world STATIC sim/world.c sim/task.c sim/net.c sim/kernel.c sim/donor.c sim/model.c
+add_library(sim-world STATIC sim/world.c sim/task.c sim/net.c sim/kernel.c sim/disk.c sim/donor.c sim/model.c
   sim/memory.c sim/faults.c sim/borrower.c sim/request.c sim/scenario.c)
 target_link_libraries(sim-world PUBLIC sim-pagestore sim-server)
 add_executable(infuse-sim sim/main.c)

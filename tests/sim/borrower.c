@@ -31,7 +31,8 @@ bool borrower_excused(const struct borrower *b, int donor)
 		return true;
 	/* A donor that nothing happened to has no reason to fail. (What is lost may be moved to one.) */
 	if (!spare && donor >= 0 && !b->load.maintained)
-		return sim_donor_hurt((unsigned)donor) != SIM_HURT_NOT;
+		return donor < (int)sim_donors() && /* and the spill file never has */
+		       sim_donor_hurt((unsigned)donor) != SIM_HURT_NOT;
 	/* With donors that take nothing new a set may have fewer members than it should. */
 	if (b->crowded)
 		return donor < 0 || sim_donors_hurt_most();
@@ -351,6 +352,7 @@ static int open_volume(struct borrower *b)
 			       .code_data = b->load.code_data,
 			       .code_parity = b->load.code_parity,
 			       .seal = b->load.seal,
+			       .spill = b->load.spill ? "/spill" : NULL,
 			       .transient = sim_chance(500000)};
 
 	for (unsigned i = 0; i < sim_donors(); i++) {

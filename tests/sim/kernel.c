@@ -1,27 +1,38 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The kernel that the simulated client sees: the system calls that it makes, and no others.
- * Sockets are streams of net.c, sleeping is the scheduler's, memory is real.
+ * Sockets are streams of net.c, sleeping is the scheduler's, memory is real; files have no names and
+ * are disk.c's.
  */
 #include "sim.h"
 #include "client_env.h"
 #include "kernel.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #define FIRST_FD 100000
 #define MAX_FDS  256u
 #define WAITERS  16u
 
+#define FILE_BYTES (16u << 20) /* more than any volume here may spill */
+
 struct sock {
 	bool used;
 	struct sim_conn *conn;
+	/* or: */
+	bool event, ready;
+	struct sim_task *waiter;
+	/* or: */
+	unsigned char *file;
 };
 
 static struct sock sock[MAX_FDS];
@@ -32,6 +43,8 @@ static struct {
 
 void sim_kernel_open(void)
 {
+	for (unsigned i = 0; i < MAX_FDS; i++)
+		free(sock[i].file);
 	memset(sock, 0, sizeof sock);
 	memset(futex, 0, sizeof futex);
 }
@@ -63,15 +76,66 @@ static struct sock *sock_of(long fd)
 	return &sock[fd - FIRST_FD];
 }
 
-static long do_socket(void)
+/* --- files, and what tells that something of them has ended --- */
+
+static long new_fd(struct sock how)
 {
 	for (unsigned i = 0; i < MAX_FDS; i++) {
 		if (sock[i].used)
 			continue;
-		sock[i] = (struct sock){.used = true};
+		sock[i] = how;
 		return FIRST_FD + (long)i;
 	}
 	return -EMFILE;
+}
+
+int sim_kernel_event(void)
+{
+	long fd = new_fd((struct sock){.used = true, .event = true});
+
+	sim_must(fd > 0);
+	return (int)fd;
+}
+
+void sim_kernel_event_is(int fd, bool ready)
+{
+	struct sock *s = sock_of(fd);
+
+	s->ready = ready;
+	if (ready && s->waiter)
+		sim_task_wake(s->waiter);
+}
+
+unsigned char *sim_kernel_file(int fd, uint64_t at, uint64_t bytes)
+{
+	struct sock *s = sock_of(fd);
+
+	sim_must(s->file && at <= FILE_BYTES && bytes <= FILE_BYTES - at);
+	return s->file + at;
+}
+
+static long do_open(int flags)
+{
+	unsigned char *file;
+
+	sim_must((flags & O_TMPFILE) == O_TMPFILE);
+	file = calloc(1, FILE_BYTES);
+	sim_must(file);
+	return new_fd((struct sock){.used = true, .file = file});
+}
+
+static long do_fstatfs(long fd, struct statfs *ret)
+{
+	sim_must(sock_of(fd)->file);
+	*ret = (struct statfs){.f_bsize = 4096, .f_bavail = 1u << 20};
+	return 0;
+}
+
+/* --- sockets --- */
+
+static long do_socket(void)
+{
+	return new_fd((struct sock){.used = true});
 }
 
 /* Donor i listens at port 1 + i of any address. */
@@ -94,7 +158,10 @@ static long do_close(long fd)
 
 	if (s->conn)
 		sim_conn_close(s->conn, SIM_TO_DONOR);
-	s->used = false;
+	if (s->file)
+		sim_disk_forget((int)fd);
+	free(s->file);
+	*s = (struct sock){0};
 	return 0;
 }
 
@@ -129,6 +196,9 @@ static short ready(const struct sock *s, short events)
 	int state = s->conn ? sim_conn_state(s->conn) : 0;
 	short r = 0;
 
+	if (s->event)
+		return s->ready ? (short)(events & POLLIN) : 0;
+
 	if (state < 0)
 		return (short)(events | POLLERR | POLLHUP);
 	if (state && (sim_conn_waiting(s->conn, SIM_TO_CLIENT) ||
@@ -150,6 +220,19 @@ static long poll_once(struct pollfd *p, unsigned n)
 	return found;
 }
 
+/* t is woken when something happens to one of them; NULL: nobody is. */
+static void wait_for(const struct pollfd *p, unsigned n, struct sim_task *t)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct sock *s = p[i].fd < 0 ? NULL : sock_of(p[i].fd);
+
+		if (s && s->conn)
+			sim_conn_wait(s->conn, t);
+		if (s)
+			s->waiter = t;
+	}
+}
+
 static long do_poll(struct pollfd *p, unsigned n, const struct timespec *t)
 {
 	uint64_t until = UINT64_MAX;
@@ -160,14 +243,10 @@ static long do_poll(struct pollfd *p, unsigned n, const struct timespec *t)
 	else
 		sim_fail("the client waits without a bound");
 	while (!(r = poll_once(p, n)) && sim_now() < until) {
-		for (unsigned i = 0; i < n; i++)
-			if (p[i].fd >= 0 && sock_of(p[i].fd)->conn)
-				sim_conn_wait(sock_of(p[i].fd)->conn, sim_task_self());
+		wait_for(p, n, sim_task_self());
 		sim_task_sleep(until);
 	}
-	for (unsigned i = 0; i < n; i++)
-		if (p[i].fd >= 0 && sock_of(p[i].fd)->conn)
-			sim_conn_wait(sock_of(p[i].fd)->conn, NULL);
+	wait_for(p, n, NULL);
 	return r;
 }
 
@@ -255,6 +334,15 @@ long sim_call(long n, long a, long b, long c, long d, long e, long f)
 	case SYS_recvfrom:
 		one = (struct iovec){ptr(b), (size_t)c};
 		return do_receive(a, &one, 1);
+	case SYS_openat:
+		return do_open((int)c);
+	case SYS_fallocate: /* those that wait are file_ring_ask()'s */
+		sim_must(sock_of(a)->file);
+		return 0;
+	case SYS_ioctl:
+		return -ENOTTY;
+	case SYS_fstatfs:
+		return do_fstatfs(a, ptr(b));
 	case SYS_ppoll:
 		return do_poll(ptr(a), (unsigned)b, ptr(c));
 	case SYS_nanosleep:

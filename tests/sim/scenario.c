@@ -106,6 +106,23 @@ static void choose(struct scenario *s)
 	s->donor.slabs = (uint32_t)(slabs + sim_between(1, 6));
 }
 
+/*
+ * Every fourth seed: donors have not room for all, and volumes spill. Nothing is drawn for it, so the other
+ * seeds mean what they always did.
+ */
+static void choose_spill(struct scenario *s, uint64_t seed)
+{
+	uint64_t mixed = (seed + 1) * 0x9e3779b97f4a7c15ull;
+
+	if (mixed >> 62)
+		return;
+	s->donor.slabs = 1 + (uint32_t)(mixed >> 32) % (s->donor.slabs / s->donors + 1);
+	for (unsigned i = 0; i < s->borrowers; i++) {
+		s->load[i].spill = true;
+		s->load[i].snapshots = false;
+	}
+}
+
 void sim_play(uint64_t seed, uint64_t fail_at, bool verbose, struct sim_result *ret)
 {
 	struct scenario s = {0};
@@ -113,19 +130,21 @@ void sim_play(uint64_t seed, uint64_t fail_at, bool verbose, struct sim_result *
 	sim_world_open(seed, fail_at, verbose);
 	sim_memory_open(fail_at);
 	choose(&s);
+	choose_spill(&s, seed);
 	sim_say("seed %llu: %u donors of %u slabs of %u pages, faults %d at %u at most",
 		(unsigned long long)seed, s.donors, s.donor.slabs, s.donor.slab_pages,
 		(int)s.faults, s.most_hurt);
 	for (unsigned i = 0; i < s.borrowers; i++)
-		sim_say("%u: %llu pages, %u replicas, code %u+%u, %u ports of %u%s%s%s", i,
+		sim_say("%u: %llu pages, %u replicas, code %u+%u, %u ports of %u%s%s%s%s", i,
 			(unsigned long long)s.load[i].pages, s.load[i].replicas,
 			s.load[i].code_data, s.load[i].code_parity, s.load[i].ports,
 			s.load[i].depth, s.load[i].seal ? ", sealed" : "",
 			s.load[i].snapshots ? ", snapshots" : "",
-			s.load[i].maintained ? ", maintained" : "");
+			s.load[i].maintained ? ", maintained" : "", s.load[i].spill ? ", spilling" : "");
 
 	sim_tasks_open();
 	sim_kernel_open();
+	sim_disk_open();
 	sim_net_open();
 	sim_donors_open(s.donors, &s.donor);
 	sim_faults_open(s.faults, sim_between(5 * SIM_MSEC, 200 * SIM_MSEC) << sim_below(5),

@@ -218,7 +218,7 @@ struct sim_load {
 	unsigned ports, depth, rounds;
 	unsigned replicas, code_data, code_parity; /* a code: replicas is not looked at */
 	uint64_t deadline_ns, suspect_ns;
-	bool snapshots, seal, maintained, evacuates;
+	bool snapshots, seal, maintained, evacuates, spill;
 };
 
 struct sim_result {
