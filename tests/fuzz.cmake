@@ -45,6 +45,7 @@ endfunction()
 infuse_fuzz(session 100000 500000 SOURCES fuzz/session_play.c LIBRARIES server)
 infuse_fuzz(client 50000 400000
   SOURCES fuzz/client_play.c fuzz/client_kernel.c fuzz/client_donor.c sim/model.c
+          ${CMAKE_SOURCE_DIR}/pagestore/transport/file_ring.c
   LIBRARIES sim-pagestore common)
 infuse_fuzz(stranger 50000 100000 SOURCES fuzz/stranger_play.c LIBRARIES server secure common)
 infuse_fuzz(etcd 20000 50000 SOURCES fuzz/etcd_play.c LIBRARIES donors registry common PkgConfig::JSONC
