@@ -28,5 +28,7 @@ if(NOT INFUSE_SANITIZE)
   infuse_vm_test(vm-a-device-fails-only-what-is-lost-6.12 a-device-fails-only-what-is-lost 900 6.12)
   set_tests_properties(vm-a-device-fails-only-what-is-lost-6.12 PROPERTIES PROCESSORS 2)
   infuse_vm_test(vm-a-donor-that-dies-costs-little-time-tcp a-donor-that-dies-costs-little-time 1800 6.12 tcp 20)
-  # a-small-guest-gets-through-its-swap is run by hand (tests/vm/README.md): it is not settled yet.
+  infuse_vm_test(vm-a-small-guest-gets-through-its-swap-6.12 a-small-guest-gets-through-its-swap 600 6.12)
+  # Without the module's precautions it hangs.
+  infuse_vm_test(vm-a-small-guest-gets-through-its-swap-6.12-careless a-small-guest-gets-through-its-swap 600 6.12 careless)
 endif()

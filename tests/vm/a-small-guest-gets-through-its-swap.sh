@@ -6,9 +6,9 @@
 requires_kernels "$1"
 console=$scratch/small.console
 own=$(module "$1")
-# What a careless one may take: a careful one needs half a minute of a quiet machine.
+# A careful one takes half a minute to a minute and a half. A hung task ends a careless one sooner.
 seconds=500 hung=60
-[ -z "${2-}" ] || { seconds=90; hung=20; }
+[ -z "${2-}" ] || { seconds=240; hung=20; }
 
 port() { local a=donor_${1}_tcp; echo "${!a##*:}"; }
 
