@@ -61,7 +61,7 @@ static void step(struct ps_volume *v, unsigned d)
 		call->done = true;
 		call->status = done.status;
 		call->wire = done.wire;
-		if (done.wire == WIRE_EEPOCH)
+		if (done.wire == WIRE_EEPOCH && v->epoch)
 			__atomic_store_n(&v->stale, true, __ATOMIC_RELAXED);
 	}
 }

@@ -102,7 +102,7 @@ static void pull(struct ps_port *p, unsigned d, uint64_t now_ns)
 		if (n < 0)
 			r = n;
 		for (int i = 0; i < n && !r; i++) {
-			if (done[i].wire == WIRE_EEPOCH)
+			if (done[i].wire == WIRE_EEPOCH && p->v->epoch)
 				__atomic_store_n(&p->v->stale, true, __ATOMIC_RELAXED);
 			r = core_answer(&p->core, d, &done[i]);
 		}

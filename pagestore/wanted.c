@@ -111,7 +111,7 @@ static void drive(struct ps_volume *v, unsigned d, struct ask *a, uint64_t now_n
 	a->next_ns = now_ns + EACH_NS;
 	if (!done.status)
 		take_answer(v, d, a);
-	else if (done.wire == WIRE_EEPOCH)
+	else if (done.wire == WIRE_EEPOCH && v->epoch)
 		__atomic_store_n(&v->stale, true, __ATOMIC_RELAXED);
 	else
 		hang_up(a, UINT64_MAX); /* it doesn't know the question */
