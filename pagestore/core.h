@@ -106,6 +106,7 @@ struct core {
 	struct map *map;
 	unsigned depth;
 	uint64_t deadline_ns, suspect_ns, now_ns;
+	uint64_t hung_ns;  /* when a slab had no member to spare last */
 	uint64_t zeros;    /* ps_hash() of a page of zeros */
 	bool redundant;    /* there are more members than needed */
 	uint32_t per_slot; /* messages and segments of a slot */

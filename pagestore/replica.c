@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define READ_TRIES 4 /* of one run, anew: the set changed, or bytes may have been spoilt on the way */
+#define TRIES      4 /* of one run, anew: the set changed, or bytes may have been spoilt on the way */
 
 void run_done(struct core *c, unsigned slot, struct core_run *r)
 {
@@ -106,7 +106,7 @@ bool run_read_more(struct core *c, unsigned slot, unsigned run)
 			/* Other members, or others in their places. */
 			r->generation = set_generation(set);
 			r->sent = r->bad = 0;
-			if (r->tries++ > READ_TRIES)
+			if (r->tries++ > TRIES)
 				return false;
 		}
 		place = core_pick(c, s, set, usable(c, s, set_live(set) & ~(uint32_t)r->sent));
@@ -188,7 +188,7 @@ static void read_failed(struct core *c, unsigned slot, unsigned run, int status,
 			COUNT(c, failovers, 1);
 			return;
 		}
-		if (r->status == -EBADMSG && c->redundant && r->tries++ <= READ_TRIES) {
+		if (r->status == -EBADMSG && c->redundant && r->tries++ <= TRIES) {
 			r->sent = 0;
 			if (run_read_more(c, slot, run))
 				return;
@@ -310,7 +310,7 @@ void run_recheck(struct core *c, unsigned slot, unsigned run)
 	r->sent = 0;
 	r->out = 0; /* what was cancelled never answered */
 	c->slot[slot].left++;
-	if (r->tries++ > READ_TRIES || !run_read_more(c, slot, run))
+	if (r->tries++ > TRIES || !run_read_more(c, slot, run))
 		run_fail(c, slot, r, -EBADMSG, first_donor(slab_of(c, r)));
 }
 
@@ -399,6 +399,24 @@ static void tell(struct core *c, unsigned slot, unsigned run, uint64_t set)
 	}
 }
 
+static void write_start(struct core *c, unsigned slot, unsigned run);
+
+/*
+ * Rule 9: those that are members now are sent it, for the first time or again. (A place that somebody left
+ * and somebody else took looks as if it had been sent to.)
+ */
+static bool write_again(struct core *c, unsigned slot, unsigned run, uint64_t set)
+{
+	struct core_run *r = core_run_of(c, slot, run);
+
+	if (!(set & SET_GRANTED) || r->stuck || set_generation(set) == r->generation ||
+	    map_count(set_live(set)) < c->map->need || r->tries++ >= TRIES)
+		return false;
+	r->good = 0;
+	write_start(c, slot, run);
+	return true;
+}
+
 /* Rules 5, 8 and 9: all that were sent to have answered. */
 static void write_settle(struct core *c, unsigned slot, unsigned run)
 {
@@ -415,6 +433,8 @@ static void write_settle(struct core *c, unsigned slot, unsigned run)
 			run_fail(c, slot, r, r->status ? r->status : -EIO, r->fail_donor);
 		return;
 	}
+	if (map_count(have) < c->map->need && write_again(c, slot, run, set))
+		return;
 	if (!(set & SET_GRANTED) || r->stuck || map_count(have) < c->map->need) {
 		run_fail(c, slot, r, r->status ? r->status : -EIO, r->fail_donor);
 		return;

@@ -81,6 +81,12 @@ static uint64_t bound_ns(const struct core *c)
 	return map_hangs(c->map) ? c->deadline_ns : c->suspect_ns;
 }
 
+/* After that everybody has all of the bound: what stood still goes on, but not at the same moment. */
+static uint64_t floor_ns(const struct core *c, uint64_t bound)
+{
+	return bound < c->deadline_ns && c->hung_ns ? c->hung_ns + bound : 0;
+}
+
 static void hedge(struct core *c, struct core_msg *m)
 {
 	uint64_t any = 0, done = 0;
@@ -165,18 +171,21 @@ static void look(struct core *c, unsigned donor)
  */
 static bool give_up(const struct core *c, unsigned donor)
 {
-	uint64_t gone = map_gone(c->map);
+	uint64_t gone = map_gone(c->map), bound;
 
-	do
-		if (!overdue(c, &c->donor[donor], bound_ns(c)))
+	do {
+		bound = bound_ns(c);
+		if (!overdue(c, &c->donor[donor], bound) || floor_ns(c, bound) > c->now_ns)
 			return false;
-	while (!__atomic_compare_exchange_n(&c->map->gone, &gone, gone | 1ull << donor, false,
+	} while (!__atomic_compare_exchange_n(&c->map->gone, &gone, gone | 1ull << donor, false,
 					    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
 	return true;
 }
 
 void suspect_tick(struct core *c)
 {
+	if (map_hangs(c->map))
+		c->hung_ns = c->now_ns;
 
 	for (uint64_t m = c->busy; m; m &= m - 1) {
 		unsigned donor = (unsigned)__builtin_ctzll(m);
@@ -192,20 +201,27 @@ void suspect_tick(struct core *c)
 	}
 }
 
+static uint64_t later(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
 uint64_t suspect_due(const struct core *c)
 {
-	uint64_t due = UINT64_MAX, bound = bound_ns(c);
+	uint64_t due = UINT64_MAX, bound = bound_ns(c), floor = floor_ns(c, bound);
 
 	for (uint64_t m = c->busy; m; m &= m - 1) {
 		const struct core_donor *d = &c->donor[__builtin_ctzll(m)];
 
-		if (d->probe && d->probe_ns + bound < due)
-			due = d->probe_ns + bound;
+		if (d->probe && later(d->probe_ns + bound, floor) < due)
+			due = later(d->probe_ns + bound, floor);
 		for (uint32_t tag = d->sent_first; tag; tag = c->msg[tag - 1].next) {
 			const struct core_msg *s = &c->msg[tag - 1];
 			bool fails = tag == d->sent_first && tp_writes(s->op.kind); /* see overdue() */
 			uint64_t at = s->since_ns + (s->hedged ? bound : hedge_ns(d) + allowance(s));
 
+			if (s->hedged)
+				at = later(at, floor);
 			if (at < due && (!s->hedged || fails))
 				due = at;
 			if (!s->hedged)

@@ -408,6 +408,39 @@ Test(replicas, whose_time_was_forgiven_are_not_overdue)
 	close_cores();
 }
 
+Test(replicas, that_joined_in_a_place_that_another_left_are_sent_the_write)
+{
+	struct map_slab *s;
+	struct tp_op *op[3];
+
+	open_cores(2, 3, 2, 4, 4);
+	s = &map.slab[0];
+	for (unsigned i = 0; i < 2; i++)
+		fill(buffer[i], 60 + i);
+	start(0, PS_WRITE, 0, 2, 0);
+	for (unsigned d = 0; d < 3; d++)
+		cr_assert((op[d] = take(0, d)));
+	/* Another thread gave the first one up, and the maintenance put a new one into its place. */
+	cr_assert(map_drop(&map, s, 0, 100));
+	cr_assert_eq(map_join(&map, s, 0, 3, 400), 0);
+	cr_assert(map_promote(&map, s, 0, -1));
+	serve(1, op[1]);
+	answer(0, 1, op[1], 0);
+	answer(0, 0, op[0], -EIO);
+	answer(0, 2, op[2], -EIO);
+	cr_assert_null(reap(0));
+	serve_all(0, 4);
+	cr_assert_eq(reap(0), &batch);
+	cr_expect_eq(batch.status, 0);
+	memset(buffer, 0, sizeof buffer);
+	start(0, PS_READ, 0, 2, 0);
+	serve_all(0, 4);
+	cr_assert_eq(reap(0), &batch);
+	cr_expect_eq(batch.status, 0);
+	cr_expect(are_pages(2, 60));
+	close_cores();
+}
+
 /* --- the whole of it --- */
 
 #define RUNNING 8u
