@@ -272,6 +272,14 @@ Test(replicas, of_two_survive_stopped_donors)
 						    .suspect_ns = SUSPECT});
 }
 
+static void *wake(void *donors)
+{
+	usleep(2000000);
+	for (unsigned d = 0; d < (unsigned)(uintptr_t)donors; d++)
+		kill(donor[d].pid, SIGCONT);
+	return NULL;
+}
+
 /*
  * Everything stands still for a while, less than the deadline: whoever asks the donors meanwhile, by
  * whatever connection, does not take them for dead together.
@@ -280,7 +288,7 @@ static void survive_a_standstill(unsigned donors, struct ps_options o)
 {
 	struct ps_counters c;
 	struct ps_space space;
-	pid_t waker;
+	pthread_t waker;
 
 	o.suspect_ns = SUSPECT;
 	open_replicas(donors, "tcp", o);
@@ -289,15 +297,9 @@ static void survive_a_standstill(unsigned donors, struct ps_options o)
 		usleep(100000);
 		for (unsigned d = 0; d < donors; d++)
 			donor_freeze(&donor[d]);
-		waker = fork();
-		if (!waker) {
-			usleep(2000000);
-			for (unsigned d = 0; d < donors; d++)
-				kill(donor[d].pid, SIGCONT);
-			_exit(0);
-		}
+		cr_assert_eq(pthread_create(&waker, NULL, wake, (void *)(uintptr_t)donors), 0);
 		ps_space(volume, &space);
-		waitpid(waker, NULL, 0);
+		pthread_join(waker, NULL);
 		until_whole();
 	}
 	end_all();
