@@ -448,8 +448,6 @@ static void take_page(struct core *c, unsigned slot, struct ps_batch *b, uint64_
 	}
 }
 
-void core_settle(struct core *c, unsigned slot);
-
 static int submit(struct core *c, struct ps_batch *b, unsigned place, uint64_t now_ns)
 {
 	unsigned slot;

@@ -9,7 +9,7 @@
 planted() {
 	cat <<-'END'
 	pages that came back are not compared with their hash|pagestore/core.c|s/return ps_hash(buf) == map_hash(c->map, page);/return ps_hash(buf) != 0;/
-	a batch is done with its first answer|pagestore/core.c|/^static void slot_settle(struct core .c, unsigned slot)$/,/^}/s/if (s->batch->pending)$/if (0)/
+	a batch is done with its first answer|pagestore/core.c|/^void core_settle(struct core .c, unsigned slot)$/,/^}/s/if (s->batch->pending)$/if (0)/
 	a page of zeros is not filled in|pagestore/core.c|s/memset(buf, 0, PS_PAGE_SIZE);/(void)buf;/
 	a write's pages keep their old hash|pagestore/core.c|s/^\t\tmap_set_hash(c->map, v->page + i, hash);/\t\tif (!map_hash(c->map, v->page + i)) &/
 	overdue batches are not ended|pagestore/core.c|s/c->slot\[i\].batch->deadline_ns <= now_ns) {/!now_ns) {/
@@ -27,7 +27,7 @@ planted() {
 	wrong bytes are not asked for elsewhere|pagestore/replica.c|/^static void read_failed/,/^}/s/if (c->redundant [|][|]/if ((status != -EBADMSG \&\& c->redundant) ||/
 	parities are not computed|pagestore/replica.c|/^static void write_start/,/^}/s/code_encode(c, slot, run);/;/
 	fragments that came late are believed|pagestore/core.c|s/run_recheck(c, slot, i);/;/
-	a page that late fragments spoilt is read as before|pagestore/code.c|s/if (r->tries \&\& r->out)/if (0)/
+	a page that late fragments spoilt is read as before|pagestore/code.c|s/if (all \&\& r->out)/if (0)/
 	a port is due at a time that is past|pagestore/suspect.c|s/(!s->hedged [|][|] fails)/(s->hedged || !s->hedged || fails)/
 	END
 }
