@@ -43,13 +43,14 @@ static const char *word(const char *s)
 static void print_row(const struct bench_result *r)
 {
 	char us[24], p50[24], p99[24], floor[24], ratio[24], hit[24], lru[24], over[24], tcp[24];
-	char shm[24], transport[40], copies[12];
+	char shm[24], transport[64], copies[16] = "";
 
 	if (r->skipped) {
 		printf("%-10s %-9s skipped: %s\n", r->workload, r->transport, r->skipped);
 		return;
 	}
-	snprintf(copies, sizeof copies, r->replicas > 1 ? " x%u" : "", r->replicas);
+	if (r->replicas > 1)
+		snprintf(copies, sizeof copies, " x%u", r->replicas);
 	snprintf(transport, sizeof transport, "%s%s%s%s%s", word(r->transport), copies,
 		 r->code ? " " : "", r->code ? r->code : "", r->sealed ? "+seal" : "");
 	printf("%-10s %-9s %-20s %3u %-8s %-10s %9s %8s %8s %8s %6s %9llu %9llu %9llu %9llu %5s "

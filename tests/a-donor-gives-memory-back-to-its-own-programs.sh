@@ -70,21 +70,21 @@ started+=($!)
 eater=$!
 # What was asked for at most, and when 90% of it had come back, once the program has all that it wants.
 now_ms() { echo $((${EPOCHREALTIME/./} / 1000)); }
-asked=0 begun=0 ms=''
+shrink=0 begun=0 ms=''
 until [ -n "$ms" ] && passes eater 1; do
 	kill -0 "$eater" || fail "the program died of hunger"
 	away=$(stat_of away_bytes)
 	now=$((away + $(stat_of wanted_bytes)))
-	if [ "$now" -gt "$asked" ]; then asked=$now ms=''; fi
-	[ "$asked" -eq 0 ] || [ "$begun" -ne 0 ] || begun=$(now_ms)
-	if [ -z "$ms" ] && [ "$asked" -gt 40 ] && [ $((away * 10)) -ge $((asked * 9)) ]; then
+	if [ "$now" -gt "$shrink" ]; then shrink=$now ms=''; fi
+	[ "$shrink" -eq 0 ] || [ "$begun" -ne 0 ] || begun=$(now_ms)
+	if [ -z "$ms" ] && [ "$shrink" -gt 40 ] && [ $((away * 10)) -ge $((shrink * 9)) ]; then
 		ms=$(($(now_ms) - begun))
 	fi
-	[ "$begun" -eq 0 ] || [ $(($(now_ms) - begun)) -lt 60000 ] || fail "asked for $asked MiB, got $away MiB"
+	[ "$begun" -eq 0 ] || [ $(($(now_ms) - begun)) -lt 60000 ] || fail "asked for $shrink MiB, got $away MiB"
 	read -rt 0.1 <> <(:) || true
 done
 # From the first word of it on, though it was not asked for at once.
-[ "$ms" -le 10000 ] || fail "90% of $asked MiB took $ms ms"
+[ "$ms" -le 10000 ] || fail "90% of $shrink MiB took $ms ms"
 until_true 60 passes eater 30
 # The best of its passes: what else the machine does only makes them longer. Faults would be in all.
 not_slowed() {
@@ -92,12 +92,12 @@ not_slowed() {
 	[ $((fed * 10)) -le $((alone * 11)) ]
 }
 until_true 60 not_slowed
-echo "needed $asked MiB ($lent were lent), 90% back after $ms ms; a pass of the program $alone us alone, $fed us here"
+echo "needed $shrink MiB ($lent were lent), 90% back after $ms ms; a pass of the program $alone us alone, $fed us here"
 
 kill "$eater"
 wait "$eater" || true
 # not all: it stays well above the target
-grown() { [ "$(stat_of away_bytes)" -le $((asked / 2)) ]; }
+grown() { [ "$(stat_of away_bytes)" -le $((shrink / 2)) ]; }
 until_true 120 grown
 kill "$load"
 rc=0

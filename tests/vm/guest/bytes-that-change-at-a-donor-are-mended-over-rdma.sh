@@ -15,6 +15,7 @@ kill_donor none
 step "clear words"
 infuse key gen /tmp/key
 infuse key gen /tmp/other
+# shellcheck disable=SC2034 # start_donor reads it
 donor_options=(--key /tmp/key --allow-plain --slab 1M)
 start_donor a 48M 10.9.0.1 4771 rdma
 start_donor b 48M 10.9.0.1 4772 rdma
