@@ -179,7 +179,17 @@ static int no_json(const struct etcd *e, const char *text, long status)
 			e->url.member[e->at], status, line);
 }
 
-/* 0; -EAGAIN: another member may do; *maybe: the request may have been done all the same. */
+/* What a certificate, a key or their files lack stays so, however often one asks. */
+static bool stays_so(CURLcode code)
+{
+	return code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE ||
+	       code == CURLE_SSL_CERTPROBLEM;
+}
+
+/*
+ * 0; -EAGAIN: another member may do, or this one later; -EBADE: another one may, this one won't;
+ * *maybe: the request may have been done all the same.
+ */
 static int try_member(struct etcd *e, const char *path, const char *body, uint64_t time_ns,
 		      struct json_object **ret, bool *maybe)
 {
@@ -198,8 +208,9 @@ static int try_member(struct etcd *e, const char *path, const char *body, uint64
 	if (code != CURLE_OK) {
 		/* These ended before a byte of the request went out. */
 		*maybe |= code != CURLE_COULDNT_CONNECT && code != CURLE_COULDNT_RESOLVE_HOST &&
-			  code != CURLE_SSL_CONNECT_ERROR && code != CURLE_PEER_FAILED_VERIFICATION;
-		r = err_fail(-EAGAIN, "%s: %s", e->url.member[e->at], curl_easy_strerror(code));
+			  code != CURLE_SSL_CONNECT_ERROR && !stays_so(code);
+		r = err_fail(stays_so(code) ? -EBADE : -EAGAIN, "%s: %s", e->url.member[e->at],
+			     curl_easy_strerror(code));
 	} else {
 		*ret = a.text ? json_tokener_parse(a.text) : NULL;
 		if (!*ret)
@@ -227,10 +238,18 @@ static int nobody(struct etcd *e, uint64_t began_ns)
 			e->base.where, (double)(clock_ns() - began_ns) / 1e9, last);
 }
 
+static int unfit(struct etcd *e)
+{
+	char last[256];
+
+	snprintf(last, sizeof last, "%s", err_text());
+	return err_fail(-EPROTO, "registry %s: %s", e->base.where, last);
+}
+
 static int run(struct etcd *e, struct etcd_call *c, const char *body, struct json_object **ret)
 {
 	uint64_t began = clock_ns();
-	unsigned tries = 0;
+	unsigned tries = 0, hopeless = 0;
 	int r;
 
 	for (;;) {
@@ -242,7 +261,10 @@ static int run(struct etcd *e, struct etcd_call *c, const char *body, struct jso
 				     : err_fail(-ETIMEDOUT, "registry %s: no time left",
 						e->base.where);
 		r = try_member(e, c->path, body, share, ret, &c->ambiguous);
-		if (r != -EAGAIN)
+		hopeless = r == -EBADE ? hopeless + 1 : 0;
+		if (hopeless == e->url.members)
+			return unfit(e);
+		if (r != -EAGAIN && r != -EBADE)
 			return r;
 		e->at = (e->at + 1) % e->url.members;
 		if (++tries % e->url.members == 0) {

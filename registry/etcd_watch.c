@@ -37,8 +37,8 @@ static void take_created(struct stream *s, struct json_object *result)
 	uint64_t history = clock_ns() + HISTORY_NS;
 
 	s->created = true;
-	/* Something has changed since, perhaps here: that comes a moment later. */
-	if (etcd_revision(result) > s->since && s->until_ns < history)
+	/* Something has changed since, perhaps here, or this member is behind: that comes a moment later. */
+	if (etcd_revision(result) != s->since && s->until_ns < history)
 		s->until_ns = history;
 }
 
@@ -190,7 +190,8 @@ int etcd_watch(struct registry *r, const char *prefix, uint64_t *since, uint64_t
 			e->at = (e->at + 1) % e->url.members;
 		if (failed && failed % e->url.members == 0 && clock_ns() < until)
 			nanosleep(&nap, NULL);
-	} while (err == -EAGAIN && clock_ns() < until);
+		/* Each member once, however short the time. */
+	} while (err == -EAGAIN && (clock_ns() < until || (failed && failed < e->url.members)));
 	json_object_put(o);
 	if (err == -EACCES)
 		e->authenticated = false; /* the next call gets a fresh token */
