@@ -5,8 +5,9 @@
  * donor. Whoever drives it (port.c, a simulation, a test) hands the operations to the donors and
  * the answers back. All memory is taken at the start. docs/replication.md has the rules.
  *
- * core.c takes batches apart into runs of pages and makes messages of them; replica.c says whom a run
- * is read from and written to; code.c does it for fragments; suspect.c knows slow donors.
+ * core.c knows when a batch is done; batch.c takes it apart into runs of pages and message.c makes
+ * messages of them; replica.c says whom a run is read from and written to, code.c for fragments;
+ * suspect.c knows slow donors.
  *
  * A donor that misses a deadline is cut off: core_cut() names it, and only when its connection is
  * closed (core_closed()) are the batches given back, so that a late answer can't land in a buffer
@@ -205,6 +206,7 @@ enum { BATCH_RUNS = 1, BATCH_DONE };
 enum { RUN_READ, RUN_WRITE, RUN_REPAIR, RUN_TELL, RUN_WAIT, RUN_DONE };
 enum { PROBE_NONE, PROBE_QUEUED, PROBE_SENT };
 
+#define PROBE_TAG(c, donor) ((uint64_t)(c)->depth * (c)->per_slot + 1 + (donor))
 #define CORE_RUNS (2 * PS_BATCH_PAGES) /* a run may fall apart into its bad pages */
 
 #define COUNT(c, field, n)                                                                         \
@@ -218,6 +220,18 @@ static inline struct core_run *core_run_of(struct core *c, unsigned slot, unsign
 static inline struct core_msg *core_msg_of(struct core *c, uint64_t tag)
 {
 	return &c->msg[tag - 1];
+}
+
+/* Where a slot's messages and segments begin. */
+static inline size_t core_slot_base(const struct core *c, unsigned slot)
+{
+	return (size_t)(slot - 1) * c->per_slot;
+}
+
+/* Of all slots, and a page more to look at one. */
+static inline size_t core_sealed_bytes(const struct core *c)
+{
+	return ((size_t)c->depth * PS_BATCH_PAGES + 1) * PS_PAGE_SIZE;
 }
 
 /* May the donor be asked? One that is gone for this port, but has a new connection waiting, may. */
@@ -234,26 +248,36 @@ static inline bool core_reads(const struct ps_batch *b)
 }
 
 /* core.c */
-/* Room for n sealed pages until the batch is done, or NULL. */
-unsigned char *core_sealed(struct core *c, unsigned slot, uint32_t n);
+/* A free one for the batch. */
+unsigned core_slot_take(struct core *c, struct ps_batch *b);
 void core_batch_fail(struct core *c, struct ps_batch *b, int status, int donor, uint64_t page);
-void core_piece_add(struct core *c, unsigned run, unsigned place, unsigned frag, unsigned donor,
-		    uint64_t handle, bool write);
-/* Makes messages of the pieces. */
-void core_pack(struct core *c, unsigned slot);
 /* Ends the slot's batch if nothing of it is left to do. */
 void core_settle(struct core *c, unsigned slot);
-/* A message of no segments; NULL: no room. */
-struct core_msg *core_msg_new(struct core *c, unsigned slot, unsigned donor, enum tp_kind kind);
-void core_msg_queue(struct core *c, struct core_msg *m);
+/* Ends each message that the donor hasn't answered. */
+void core_end_messages(struct core *c, unsigned donor, uint64_t now_ns);
+
+/* batch.c */
+/* Room for n sealed pages until the batch is done, or NULL. */
+unsigned char *core_sealed(struct core *c, unsigned slot, uint32_t n);
 /* A new run of the slot, or NULL: no room. */
 struct core_run *core_run_new(struct core *c, unsigned slot, uint64_t page, uint32_t pages,
 			      void *buf, unsigned state);
 /* A page as it came: is it what was written last? */
 bool core_page_fits(const struct core *c, uint64_t page, const void *buf);
+
+/* message.c */
+void core_piece_add(struct core *c, unsigned run, unsigned place, unsigned frag, unsigned donor,
+		    uint64_t handle, bool write);
+/* Makes messages of the pieces. */
+void core_pack(struct core *c, unsigned slot);
+/* A message of no segments; NULL: no room. */
+struct core_msg *core_msg_new(struct core *c, unsigned slot, unsigned donor, enum tp_kind kind);
+void core_msg_queue(struct core *c, struct core_msg *m);
+/* Out of the list it is in; it is free. */
+void core_msg_unlink(struct core *c, struct core_msg *m);
+/* The donor's bits of queued and busy. */
+void core_msg_flags(struct core *c, unsigned donor);
 void core_queue_probe(struct core *c, unsigned donor);
-/* Ends each message that the donor hasn't answered. */
-void core_end_messages(struct core *c, unsigned donor, uint64_t now_ns);
 
 /* replica.c: all of them add pieces, which core_pack() then sends. */
 void run_start(struct core *c, unsigned slot, unsigned run);

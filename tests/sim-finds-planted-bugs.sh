@@ -8,12 +8,12 @@
 # WHAT | FILE | SED EXPRESSION
 planted() {
 	cat <<-'END'
-	pages that came back are not compared with their hash|pagestore/core.c|s/return ps_hash(buf) == map_hash(c->map, page);/return ps_hash(buf) != 0;/
+	pages that came back are not compared with their hash|pagestore/batch.c|s/return ps_hash(buf) == map_hash(c->map, page);/return ps_hash(buf) != 0;/
 	a batch is done with its first answer|pagestore/core.c|/^void core_settle(struct core .c, unsigned slot)$/,/^}/s/if (s->batch->pending)$/if (0)/
-	a page of zeros is not filled in|pagestore/core.c|s/memset(buf, 0, PS_PAGE_SIZE);/(void)buf;/
-	a write's pages keep their old hash|pagestore/core.c|s/^\t\tmap_set_hash(c->map, v->page + i, hash);/\t\tif (!map_hash(c->map, v->page + i)) &/
+	a page of zeros is not filled in|pagestore/batch.c|s/memset(buf, 0, PS_PAGE_SIZE);/(void)buf;/
+	a write's pages keep their old hash|pagestore/batch.c|s/^\t\tmap_set_hash(c->map, v->page + i, hash);/\t\tif (!map_hash(c->map, v->page + i)) &/
 	overdue batches are not ended|pagestore/core.c|s/c->slot\[i\].batch->deadline_ns <= now_ns) {/!now_ns) {/
-	a run of pages goes on over the border of a slab|pagestore/core.c|s/if (r \&\& !begins \&\& /if (r \&\& (!begins || r) \&\& /
+	a run of pages goes on over the border of a slab|pagestore/batch.c|s/if (r \&\& !begins \&\& /if (r \&\& (!begins || r) \&\& /
 	a batch pays for time before it began|pagestore/port.c|/^int ps_submit/,/^}/s/forgive(p, now_ns);/;/
 	a released slab's pages keep their hashes|pagestore/reserve.c|/^int ps_release/,/^}/s/map_clear(/if (0) map_clear(/
 	a slab is released at the wrong donor's place|pagestore/reserve.c|s/memcpy(next, v->lists.first, sizeof next);/memset(next, 0, sizeof next);/
