@@ -159,6 +159,22 @@ static void until_whole(void)
 	cr_assert_eq(h.slabs, PAGES / ps_slab_pages(volume));
 }
 
+/*
+ * It took the donor's end for one: shared memory works for a moment without its server, and a second
+ * death meanwhile would be that of two.
+ */
+static void until_noticed(uint64_t dropped)
+{
+	uint64_t end = clock_ns() + 30 * NSEC_PER_SEC;
+	struct ps_counters c;
+
+	do {
+		usleep(500);
+		ps_counters(volume, &c);
+		cr_assert_lt(clock_ns(), end, "a death is not noticed");
+	} while (c.dropped == dropped);
+}
+
 static void survive_deaths(unsigned donors, const char *way, struct ps_options o, unsigned n)
 {
 	struct ps_counters c;
@@ -169,9 +185,11 @@ static void survive_deaths(unsigned donors, const char *way, struct ps_options o
 		struct test_donor *d = &donor[i % donors];
 		uint64_t before = atomic_load(&done_batches);
 
+		ps_counters(volume, &c);
 		donor_kill(d);
 		while (atomic_load(&done_batches) < before + 100)
 			usleep(500);
+		until_noticed(c.dropped);
 		donor_run(d);
 		until_whole();
 	}
