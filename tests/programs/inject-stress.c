@@ -53,8 +53,7 @@ static const struct opt table[] = {
 	OPTION("deadline", OPT_DURATION, deadline_ns, "TIME", "of the heap's requests"),
 	OPTION("suspect", OPT_DURATION, suspect_ns, "TIME", "how long a donor may be silent"),
 	OPTION("mode", OPT_CHOICE, mode, "MODE", "sigbus or handler", .choices = "sigbus|handler"),
-	OPTION("prefetch", OPT_CHOICE, prefetch, "NAME", "prefetcher",
-	       .choices = "none|sequential|stride|majority|auto"),
+	OPTION("prefetch", OPT_STRING, prefetch, "NAME", "prefetcher"),
 };
 
 static struct inject_heap *heap;
