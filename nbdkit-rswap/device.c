@@ -175,21 +175,21 @@ static int run(struct device *d, enum ps_kind kind, uint64_t page, uint32_t coun
 			ps_donor_name(d->volume, op.donor), strerrordesc_np(-op.status));
 }
 
-/* Part of a page; to and from say which way, one is NULL. With neither the part becomes zeros. */
-static int run_part(struct device *d, uint64_t page, unsigned at, unsigned len, void *to,
-		    const void *from)
+/* Part of a page: read into buf, or written from it; written without one it becomes zeros. */
+static int run_part(struct device *d, enum ps_kind kind, uint64_t page, unsigned at, unsigned len,
+		    void *buf)
 {
 	_Alignas(64) unsigned char whole[PAGE];
 	int r = run(d, PS_READ, page, 1, whole);
 
 	if (r)
 		return r;
-	if (to) {
-		memcpy(to, whole + at, len);
+	if (kind == PS_READ) {
+		memcpy(buf, whole + at, len);
 		return 0;
 	}
-	if (from)
-		memcpy(whole + at, from, len);
+	if (buf)
+		memcpy(whole + at, buf, len);
 	else
 		memset(whole + at, 0, len);
 	return run(d, PS_WRITE, page, 1, whole);
@@ -212,9 +212,8 @@ static uint64_t step(uint64_t len, uint64_t at)
 	return len < most ? len / PAGE * PAGE : most;
 }
 
-int device_read(struct device *d, void *buf, uint64_t len, uint64_t at)
+static int transfer(struct device *d, enum ps_kind kind, unsigned char *p, uint64_t len, uint64_t at)
 {
-	unsigned char *p = buf;
 	struct range range;
 	int r = 0;
 
@@ -224,33 +223,23 @@ int device_read(struct device *d, void *buf, uint64_t len, uint64_t at)
 	for (uint64_t n; len && !r; len -= n, at += n, p += n) {
 		n = step(len, at);
 		if (n % PAGE)
-			r = run_part(d, at / PAGE, at % PAGE, (unsigned)n, p, NULL);
+			r = run_part(d, kind, at / PAGE, at % PAGE, (unsigned)n, p);
 		else
-			r = run(d, PS_READ, at / PAGE, (uint32_t)(n / PAGE), p);
+			r = run(d, kind, at / PAGE, (uint32_t)(n / PAGE), p);
 	}
 	range_drop(&d->ranges, &range);
 	return r;
 }
 
+int device_read(struct device *d, void *buf, uint64_t len, uint64_t at)
+{
+	return transfer(d, PS_READ, buf, len, at);
+}
+
 int device_write(struct device *d, const void *buf, uint64_t len, uint64_t at)
 {
 	/* The page store reads from it only. */
-	unsigned char *p = (unsigned char *)(uintptr_t)buf;
-	struct range range;
-	int r = 0;
-
-	if (!len)
-		return 0;
-	own(d, &range, len, at);
-	for (uint64_t n; len && !r; len -= n, at += n, p += n) {
-		n = step(len, at);
-		if (n % PAGE)
-			r = run_part(d, at / PAGE, at % PAGE, (unsigned)n, NULL, p);
-		else
-			r = run(d, PS_WRITE, at / PAGE, (uint32_t)(n / PAGE), p);
-	}
-	range_drop(&d->ranges, &range);
-	return r;
+	return transfer(d, PS_WRITE, (unsigned char *)(uintptr_t)buf, len, at);
 }
 
 int device_zero(struct device *d, uint64_t len, uint64_t at)
@@ -266,7 +255,7 @@ int device_zero(struct device *d, uint64_t len, uint64_t at)
 		if (!n)
 			n = len;
 		if (n % PAGE)
-			r = run_part(d, at / PAGE, at % PAGE, (unsigned)n, NULL, NULL);
+			r = run_part(d, PS_WRITE, at / PAGE, at % PAGE, (unsigned)n, NULL);
 		else if (d->kept)
 			r = run(d, PS_WRITE, at / PAGE, (uint32_t)(n / PAGE), d->zeros);
 		else
