@@ -268,24 +268,27 @@ EXPORT void *mremap(void *p, size_t old_bytes, size_t new_bytes, int flags, ...)
 					flags, SYS_PTR(to)));
 }
 
+/* Whether n bytes of whole pages are allocated of a heap (1) or the kernel's (0), or neither. */
+static int heap_has(const void *p, size_t n)
+{
+	switch (n ? where_is(p, n) : OUTSIDE) {
+	case INSIDE:
+		return range_allocated(lazy_peek(), p, n) ? 1 : -ENOMEM;
+	case ACROSS:
+		return -ENOMEM;
+	case OUTSIDE:
+		break;
+	}
+	return 0;
+}
+
 static long protect(void *p, size_t bytes, int prot)
 {
 	size_t n = PAGE_UP(bytes);
+	int r = aligned(p) ? heap_has(p, n) : -EINVAL;
 
-	if (n) {
-		switch (where_is(p, n)) {
-		case INSIDE:
-			if (!aligned(p))
-				return -EINVAL;
-			if (!range_allocated(lazy_peek(), p, n))
-				return -ENOMEM;
-			return attributes_protect(p, n, prot, false);
-		case ACROSS:
-			return -ENOMEM;
-		case OUTSIDE:
-			break;
-		}
-	}
+	if (r)
+		return r > 0 ? attributes_protect(p, n, prot, false) : r;
 	return sys_call3(SYS_mprotect, SYS_PTR(p), (long)bytes, prot);
 }
 
@@ -350,21 +353,10 @@ static long advise(char *p, size_t bytes, int advice)
 static long advise_any(void *p, size_t bytes, int advice)
 {
 	size_t n = PAGE_UP(bytes);
+	int r = aligned(p) ? heap_has(p, n) : -EINVAL;
 
-	if (n) {
-		switch (where_is(p, n)) {
-		case INSIDE:
-			if (!aligned(p))
-				return -EINVAL;
-			if (!range_allocated(lazy_peek(), p, n))
-				return -ENOMEM;
-			return advise(p, n, advice);
-		case ACROSS:
-			return -ENOMEM;
-		case OUTSIDE:
-			break;
-		}
-	}
+	if (r)
+		return r > 0 ? advise(p, n, advice) : r;
 	return sys_call3(SYS_madvise, SYS_PTR(p), (long)bytes, advice);
 }
 
@@ -385,21 +377,10 @@ static long lock_range(const void *at, size_t bytes, int flags)
 {
 	char *p = (char *)((uintptr_t)at & ~(PAGE - 1));
 	size_t n = PAGE_UP(bytes + ((uintptr_t)at & (PAGE - 1)));
+	int r = flags & ~MLOCK_ONFAULT ? -EINVAL : heap_has(p, n);
 
-	if (n) {
-		switch (where_is(p, n)) {
-		case INSIDE:
-			if (flags & ~MLOCK_ONFAULT)
-				return -EINVAL;
-			if (!range_allocated(lazy_peek(), p, n))
-				return -ENOMEM;
-			return attributes_lock(p, n);
-		case ACROSS:
-			return -ENOMEM;
-		case OUTSIDE:
-			break;
-		}
-	}
+	if (r)
+		return r > 0 ? attributes_lock(p, n) : r;
 	if (flags)
 		return sys_call3(SYS_mlock2, SYS_PTR(at), (long)bytes, flags);
 	return sys_call2(SYS_mlock, SYS_PTR(at), (long)bytes);

@@ -72,6 +72,38 @@ static size_t put_body(unsigned char *to, const struct tp_op *op, size_t *units)
 	}
 }
 
+size_t encode_answer_bytes(const struct tp_op *op)
+{
+	switch (op->kind) {
+	case TP_GRANT:
+	case TP_CLONE:
+		return op->count * sizeof(struct wire_slab);
+	case TP_STAT:
+		return sizeof(struct wire_stat);
+	case TP_GENERATION:
+		return op->count * sizeof(struct wire_generation);
+	case TP_WANTED:
+		return sizeof(struct wire_wanted) + op->count * sizeof(struct wire_slab);
+	default:
+		return 0;
+	}
+}
+
+bool encode_count_fits(const struct tp_op *op, uint32_t count)
+{
+	switch (op->kind) {
+	case TP_GRANT:
+	case TP_CLONE:
+	case TP_GENERATION:
+	case TP_WANTED:
+		return count == op->count;
+	case TP_STAT:
+		return !count;
+	default:
+		return true;
+	}
+}
+
 bool stream_too_long(const struct tp_op *op)
 {
 	bool data = tp_reads(op->kind) || tp_writes(op->kind);

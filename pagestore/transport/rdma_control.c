@@ -154,34 +154,18 @@ static size_t answer_bytes(const struct rdma *r, uint32_t slot)
 
 	if (slot == RDMA_ASK)
 		return r->asked_count * sizeof(struct wire_rkey);
-	switch (op->kind) {
-	case TP_GRANT:
-	case TP_CLONE:
-		return op->count * sizeof(struct wire_slab);
-	case TP_MAP:
+	if (op->kind == TP_MAP)
 		return op->count * sizeof(struct wire_rkey);
-	case TP_STAT:
-		return sizeof(struct wire_stat);
-	case TP_GENERATION:
-		return op->count * sizeof(struct wire_generation);
-	case TP_WANTED:
-		return sizeof(struct wire_wanted) + op->count * sizeof(struct wire_slab);
-	default:
-		return 0;
-	}
+	return encode_answer_bytes(op);
 }
 
-/* A good answer's count tells again what was asked. */
 static bool count_fits(const struct rdma *r, uint32_t slot, uint32_t count)
 {
 	const struct tp_op *op = r->control[slot].op;
 
 	if (slot == RDMA_ASK)
 		return count == r->asked_count;
-	if (op->kind == TP_GRANT || op->kind == TP_CLONE || op->kind == TP_MAP ||
-	    op->kind == TP_GENERATION || op->kind == TP_WANTED)
-		return count == op->count;
-	return op->kind != TP_STAT || count == 0;
+	return op->kind == TP_MAP ? count == op->count : encode_count_fits(op, count);
 }
 
 /* Whose answer is it? Nothing has been used yet. */

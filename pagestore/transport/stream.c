@@ -196,24 +196,11 @@ static size_t answer_bytes(const struct tp_op *op)
 {
 	size_t units = 0;
 
-	switch (op->kind) {
-	case TP_READ:
-	case TP_READ_PART:
-		for (uint32_t i = 0; i < op->count; i++)
-			units += op->seg[i].pages;
-		return units * tp_unit(op->kind);
-	case TP_GRANT:
-	case TP_CLONE:
-		return op->count * sizeof(struct wire_slab);
-	case TP_STAT:
-		return sizeof(struct wire_stat);
-	case TP_GENERATION:
-		return op->count * sizeof(struct wire_generation);
-	case TP_WANTED:
-		return sizeof(struct wire_wanted) + op->count * sizeof(struct wire_slab);
-	default:
-		return 0;
-	}
+	if (!tp_reads(op->kind))
+		return encode_answer_bytes(op);
+	for (uint32_t i = 0; i < op->count; i++)
+		units += op->seg[i].pages;
+	return units * tp_unit(op->kind);
 }
 
 /* Where the answer to anything but a READ goes. */
@@ -257,15 +244,6 @@ static bool refused(const struct stream *s)
 	return s->rx.status != 0;
 }
 
-/* A good answer's count tells again what was asked. */
-static bool count_fits(const struct tp_op *op, uint32_t count)
-{
-	if (op->kind == TP_GRANT || op->kind == TP_CLONE || op->kind == TP_GENERATION ||
-	    op->kind == TP_WANTED)
-		return count == op->count;
-	return op->kind != TP_STAT || count == 0;
-}
-
 /* The answer to a READ that was forgotten. */
 static int skip_answer(struct stream *s, uint32_t slot, uint32_t bytes)
 {
@@ -304,7 +282,7 @@ static int take_header(struct stream *s)
 	if (le16toh(s->rx.op) != stream_wire_op(op->kind) || s->tx_op == op)
 		return stream_die(s, -EPROTO);
 	if (refused(s) ? bytes != 0
-		       : bytes != answer_bytes(op) || !count_fits(op, le32toh(s->rx.count)))
+		       : bytes != answer_bytes(op) || !encode_count_fits(op, le32toh(s->rx.count)))
 		return stream_die(s, -EPROTO);
 	s->rx_slot = slot;
 	return 0;

@@ -92,6 +92,10 @@ int stream_die(struct stream *s, int err);
  */
 size_t encode_request(unsigned char *to, const struct tp_op *op, uint64_t tag, uint64_t epoch,
 		      size_t *data);
+/* The body of a good answer to op on any transport; not of those that carry pages, keys or descriptors. */
+size_t encode_answer_bytes(const struct tp_op *op);
+/* A good answer's count tells again what was asked. */
+bool encode_count_fits(const struct tp_op *op, uint32_t count);
 /* Puts op's request into head, to be sent as the slot's. */
 void stream_encode(struct stream *s, struct tp_op *op, uint16_t slot);
 /* More than one message may hold? */
