@@ -192,7 +192,8 @@ int rswap_disk_create(struct rswap_device *dev)
 		.queue_depth = QUEUE_DEPTH,
 		.numa_node = NUMA_NO_NODE,
 		.cmd_size = rswap_io_bytes(dev),
-		.flags = RSWAP_MQ_MERGE | BLK_MQ_F_BLOCKING,
+		/* There is nothing to sort; with a single queue it would be mq-deadline. */
+		.flags = RSWAP_MQ_MERGE | BLK_MQ_F_BLOCKING | BLK_MQ_F_NO_SCHED_BY_DEFAULT,
 		.timeout = 4 * dev->deadline * (dev->replicas + 1),
 	};
 	r = blk_mq_alloc_tag_set(&dev->tags);

@@ -4,12 +4,19 @@
 # that panics, hangs or is killed ends with 125, one that takes too long with 124; then the end of
 # its console is printed. Only tests/vm/run calls it.
 #
-#   boot.sh KERNEL INITRAMFS LOG SECONDS MEMORY CPUS "APPEND" [QEMU'S ARGUMENTS...]
+#   boot.sh KERNEL INITRAMFS LOG SECONDS MEMORY CPUS COUNTED "APPEND" [QEMU'S ARGUMENTS...]
+#
+# The processor says nothing of fast string copies: QEMU does `rep movsb` byte by byte, and a kernel that
+# was told to prefer it would spend most of a page's way in it. COUNTED not empty: each instruction takes
+# 2 ns of the guest's time, whatever it took here, and processors take turns.
 set -uo pipefail
 
-kernel=$1 initramfs=$2 log=$3 seconds=$4 memory=$5 cpus=$6 append=$7; shift 7
+kernel=$1 initramfs=$2 log=$3 seconds=$4 memory=$5 cpus=$6 counted=$7 append=$8; shift 8
 
-timeout --foreground -k 5 "$seconds" qemu-system-x86_64 -M q35 -accel tcg,thread=multi,tb-size=256 -cpu max \
+clock=(-accel 'tcg,thread=multi,tb-size=256')
+[ -z "$counted" ] || clock=(-accel 'tcg,thread=single,tb-size=256' -icount 'shift=1,sleep=off')
+
+timeout --foreground -k 5 "$seconds" qemu-system-x86_64 -M q35 "${clock[@]}" -cpu max,-erms,-fsrm \
 	-m "$memory" -smp "$cpus" -nodefaults -no-user-config -display none -no-reboot \
 	-serial stdio -device isa-debug-exit,iobase=0x501,iosize=4 \
 	-kernel "$kernel/vmlinux" -initrd "$initramfs" \

@@ -69,6 +69,7 @@ fi
 if wants rswap-tcp || wants rswap-rdma; then
 	. /test/rswap.sh
 	load_rswap
+	donor_options+=(${SPIN:+--spin "$SPIN"})
 	n=0
 	for transport in tcp rdma; do
 		wants "rswap-$transport" || continue
