@@ -85,7 +85,7 @@ static void thread_served(struct inject_heap *h, pid_t thread)
 static void handle(struct inject_heap *h, unsigned index, const struct uffd_msg *m)
 {
 	unsigned char *at = (unsigned char *)(uintptr_t)m->arg.pagefault.address;
-	uint32_t thread = m->arg.pagefault.feat.ptid, first = 0;
+	uint32_t thread = m->arg.pagefault.feat.ptid;
 	struct fault f = {
 		.thread = thread,
 		.write = m->arg.pagefault.flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP),
@@ -102,8 +102,7 @@ static void handle(struct inject_heap *h, unsigned index, const struct uffd_msg 
 	}
 	if (!heap_contains(h, at))
 		return;
-	if (!atomic_compare_exchange_strong(&h->first_thread, &first, thread) && first != thread &&
-	    !atomic_exchange_explicit(&h->crowded, true, memory_order_relaxed))
+	if (crowd_join(h, thread))
 		turn_end(h);
 	f.page = page_of(h, at);
 	r = fault_resolve(h, index, &f);

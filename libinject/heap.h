@@ -149,6 +149,9 @@ struct port {
 	struct counters count;
 };
 
+/* What all cores write to has cache lines of its own: beside it lies what each fault reads. */
+#define LINE _Alignas(64)
+
 /* --- the local cache, in pages --- */
 
 struct cache {
@@ -209,19 +212,19 @@ struct inject_heap {
 	struct ps_volume *volume;
 	uint32_t slab_pages;
 	struct port *port[MAX_PORTS];
-	struct cache cache;
-	struct residency res;
-	struct ranges ranges;
+	LINE struct cache cache;
+	LINE struct residency res;
+	LINE struct ranges ranges;
+	LINE struct lock prefetch_lock;
 	struct prefetch prefetch;
-	struct lock prefetch_lock;
 
 	/* requests: see request.c */
-	struct lock control;
+	LINE struct lock control;
 	struct request request;
 	unsigned char *control_page;
 
 	/* handlers */
-	_Atomic uint32_t handlers_up; /* futex: START_FAILED or how many run */
+	LINE _Atomic uint32_t handlers_up; /* futex: START_FAILED or how many run */
 	_Atomic bool stopping;
 	_Atomic bool stopped; /* nobody touches the control page any more */
 	bool child;

@@ -64,7 +64,6 @@ static void on_sigbus(int signal, siginfo_t *info, void *context)
 {
 	struct inject_heap *h = heap_of(info->si_addr);
 	int saved = errno, r = -EFAULT;
-	uint32_t first = 0;
 	struct fault f;
 
 	if (h) {
@@ -75,9 +74,7 @@ static void on_sigbus(int signal, siginfo_t *info, void *context)
 			.thread = thread_id(),
 			.write = is_write(context),
 		};
-		if (!atomic_compare_exchange_strong(&h->first_thread, &first, f.thread) &&
-		    first != f.thread)
-			atomic_store_explicit(&h->crowded, true, memory_order_relaxed);
+		crowd_join(h, f.thread);
 		r = fault_resolve(h, port, &f);
 		if (r && r != -EFAULT)
 			heap_failure(h, info->si_addr, r, f.donor);
