@@ -10,10 +10,11 @@ ip addr add 10.9.0.1/24 dev wire
 ip link set wire up
 [ "$transport" = tcp ] || { add_rxe wire; rdma=rdma; }
 load_rswap
-up() { start_donor "$1" 128M 10.9.0.1 "$((4770 + $(printf %d "'$1") - 96))" ${rdma-}; }
+donor_options+=(--lazy)
+up() { start_donor "$1" 64M 10.9.0.1 "$((4770 + $(printf %d "'$1") - 96))" ${rdma-}; }
 up a; up b
 for device in rswap0 rswap1; do
-	infuse attach $device --size 40M --replicas 2 --donor "${donor[a]}" --donor "${donor[b]}"
+	infuse attach $device --size 24M --replicas 2 --donor "${donor[a]}" --donor "${donor[b]}"
 done
 is() { [ "$(counter "$1" "$2")" = "$3" ]; }
 swap_on rswap0
@@ -39,9 +40,12 @@ for ((i = 1; i <= rounds; i++)); do
 	name=a; [ $((i % 2)) = 1 ] || name=b
 	sleep 0.5
 	kill_donor $name
+	died=$(now_ms)
 	until_true 20 is rswap0 state degraded
 	up $name
+	started=$(now_ms)
 	for device in rswap0 rswap1; do until_true 60 is $device state ok; done
+	step "round $i: $name was back after $((started - died)) ms, its replicas $(($(now_ms) - started)) ms later"
 	[ ! -e /tmp/bad ] || { cat /tmp/swap /tmp/fio; fail "wrong bytes or errors in round $i"; }
 done
 step "$rounds donors died and came back"
