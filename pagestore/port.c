@@ -64,33 +64,6 @@ static void end_conn(struct ps_port *p, unsigned d, int error)
 	core_closed(&p->core, d);
 }
 
-/* Hands out what the connections take. */
-static void push(struct ps_port *p, uint64_t now_ns)
-{
-	for (uint64_t m = p->core.queued; m; m &= m - 1) {
-		unsigned d = (unsigned)__builtin_ctzll(m);
-		struct tp_conn *c;
-		struct tp_op *op;
-
-		if (!(p->live >> d & 1) && !take_offer(p, d)) {
-			end_conn(p, d, -ENOTCONN);
-			continue;
-		}
-		c = p->conn[d];
-		while ((op = core_next(&p->core, d))) {
-			int r = c->t->submit(c, op, now_ns);
-
-			if (r == -EAGAIN)
-				break;
-			if (r) {
-				end_conn(p, d, r);
-				break;
-			}
-			core_sent(&p->core, d);
-		}
-	}
-}
-
 static void pull(struct ps_port *p, unsigned d, uint64_t now_ns)
 {
 	struct tp_conn *c = p->conn[d];
@@ -109,6 +82,39 @@ static void pull(struct ps_port *p, unsigned d, uint64_t now_ns)
 	} while (n == POLL_CHUNK && !r);
 	if (r)
 		end_conn(p, d, r);
+}
+
+/* Hands out what the connections take. */
+static void push(struct ps_port *p, uint64_t now_ns)
+{
+	for (uint64_t m = p->core.queued; m; m &= m - 1) {
+		unsigned d = (unsigned)__builtin_ctzll(m);
+		struct tp_conn *c;
+		struct tp_op *op;
+		bool read;
+
+		if (!(p->live >> d & 1) && !take_offer(p, d)) {
+			end_conn(p, d, -ENOTCONN);
+			continue;
+		}
+		c = p->conn[d];
+		while ((op = core_next(&p->core, d))) {
+			int r = c->t->submit(c, op, now_ns);
+
+			if (r == -EAGAIN)
+				break;
+			if (r) {
+				end_conn(p, d, r);
+				break;
+			}
+			read = c->t->instant && tp_reads(op->kind);
+			core_sent(&p->core, d);
+			if (read)
+				pull(p, d, now_ns); /* is checked while the CPU's cache has it */
+			if (!(p->live >> d & 1))
+				break;
+		}
+	}
 }
 
 /*
