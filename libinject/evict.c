@@ -207,15 +207,6 @@ static bool is_clean(const struct inject_heap *h, uint32_t page, const void *byt
 	return *hash == stored;
 }
 
-/* Cold bytes come faster when the next page's are on their way while this one's are hashed. */
-static void frame_prefetch(const struct port *p, unsigned frame)
-{
-	const unsigned char *at = frame_address(p, frame);
-
-	for (unsigned i = 0; i < PAGE; i += 64)
-		__builtin_prefetch(at + i);
-}
-
 /* The bytes are out: forget what is clean, collect what is dirty. */
 static void round_settle(struct port *p, const struct round *v)
 {
@@ -227,8 +218,6 @@ static void round_settle(struct port *p, const struct round *v)
 		uint32_t page = v->page[i];
 		uint64_t hash;
 
-		if (i + 1 < v->count && v->taken[i + 1] > 0)
-			frame_prefetch(p, frame + 1);
 		if (v->taken[i] < 0) {
 			page_become(h, page, PG_LOCAL, 0, 0);
 			residency_add(&h->res, &page, 1, RESIDENCY_KEPT);
