@@ -53,6 +53,16 @@ wait_for() {
 	done
 }
 
+# was_noticed: waits until members were lost by the last death. One that came back a moment ago may have held
+# none yet: its death is counted in idle_deaths.
+idle_deaths=0
+was_noticed() {
+	local end=$((SECONDS + 20))
+	is_hurt_or_idle() { is_hurt || { [ $SECONDS -ge $end ] && is_whole; }; }
+	wait_for is_hurt_or_idle
+	is_hurt || idle_deaths=$((idle_deaths + 1))
+}
+
 # start_heap WAY DONORS OPTIONS...: so many donors, and inject-stress; sets stress.
 start_heap() {
 	local way=$1 count=$2 list=() name

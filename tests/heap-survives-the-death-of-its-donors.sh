@@ -24,7 +24,7 @@ survive() {
 		name=${names[$((i % count))]}
 		times+=("$(now_us)")
 		kill_lender "$name"
-		wait_for is_hurt
+		was_noticed
 		again "$name"
 		wait_for is_whole
 	done
@@ -32,6 +32,7 @@ survive() {
 	echo "$* over $way: $rounds deaths, $lost members lost, $rebuilt slabs rebuilt, $checks checks," \
 		"longest step $longest ms"
 	stalls_are_short "$* over $way" "$scratch/series" "${times[@]}"
+	[ $((idle_deaths * 10)) -le "$rounds" ] || fail "$idle_deaths of the donors that died held nothing"
 	[ "$rebuilt" -gt "$rounds" ] || fail "only $rebuilt slabs were rebuilt"
 	for name in "${names[@]:0:$count}"; do kill_lender "$name"; done
 }
