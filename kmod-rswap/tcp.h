@@ -10,7 +10,10 @@
 
 #define RSWAP_TCP_SLOTS 256 /* messages under way on one connection; WIRE_MAX_INFLIGHT */
 
-enum { RSWAP_TCP_RX_PENDING };
+enum {
+	RSWAP_TCP_RX_PENDING, /* something came while somebody held the socket */
+	RSWAP_TCP_TX_AGAIN,   /* the work wants to send */
+};
 
 struct tcp_conn {
 	struct rswap_conn base;

@@ -238,12 +238,17 @@ static void push(struct tcp_conn *t)
 	unsigned int flags = rswap_reclaim_enter();
 	bool stop = false;
 
-	/* Whoever comes while another sends leaves it to him: he looks again after he let go. */
-	while (!stop && mutex_trylock(&t->tx)) {
+	/*
+	 * Whoever comes while another sends leaves it to him: he looks again after he let go. With a
+	 * full socket only the work goes on; if it came while he still held the mutex, he does.
+	 */
+	while (mutex_trylock(&t->tx)) {
+		clear_bit(RSWAP_TCP_TX_AGAIN, &t->flags);
 		stop = READ_ONCE(t->closed) || push_once(t);
 		mutex_unlock(&t->tx);
 		smp_mb(); /* pairs with those who found the mutex taken */
-		if (idle(t))
+		if (READ_ONCE(t->closed) ||
+		    (!test_bit(RSWAP_TCP_TX_AGAIN, &t->flags) && (stop || idle(t))))
 			break;
 	}
 	if (stop && test_bit(RSWAP_TCP_RX_PENDING, &t->flags) && !READ_ONCE(t->closed))
@@ -253,7 +258,11 @@ static void push(struct tcp_conn *t)
 
 void rswap_tcp_tx_work(struct work_struct *work)
 {
-	push(container_of(to_delayed_work(work), struct tcp_conn, tx_work));
+	struct tcp_conn *t = container_of(to_delayed_work(work), struct tcp_conn, tx_work);
+
+	set_bit(RSWAP_TCP_TX_AGAIN, &t->flags);
+	smp_mb__after_atomic();
+	push(t);
 }
 
 void rswap_tcp_submit(struct rswap_conn *c, struct rswap_msg *m, bool more)
