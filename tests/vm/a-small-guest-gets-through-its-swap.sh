@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# On $1, a kernel: a guest of 144 MiB, 98 of them beside what the kernel itself takes, runs a program that wants more than
+# On $1, a kernel: a guest of 128 MiB, 82 of them beside what the kernel itself takes, runs a program that wants more than
 # all of it, with the kernel's detector of hung tasks on, while one of its two donors dies and comes back. With
 # "careless" as $2 the module does without what it does for the sake of little memory: then it must not get through.
 . "$(dirname "$0")/functions.sh"
@@ -15,8 +15,8 @@ port() { local a=donor_${1}_tcp; echo "${!a##*:}"; }
 start_donor a --size 192M
 start_donor b --size 192M
 touch "$console"
-"$vm/run" --quiet --log "$console" --kernel "$1" --memory 144M --seconds "$seconds" --host-network \
-	--own "$own" --program "$INFUSE_BUILD/bin/infuse" --program "$INFUSE_BUILD/bin/swap-touch" \
+"$vm/run" --quiet --log "$console" --kernel "$1" --memory 128M --seconds "$seconds" --host-network \
+	--own "$own" --late "$INFUSE_BUILD/bin/infuse" --program "$INFUSE_BUILD/bin/swap-touch" \
 	--append "rig.HUNG_SECONDS=$hung rootfstype=ramfs" \
 	"$vm/guest/a-small-guest-gets-through-its-swap.sh" "$(port a)" "$(port b)" 6 ${2+"$2"} > "$scratch/run.out" 2>&1 &
 guest=$!

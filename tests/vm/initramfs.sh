@@ -7,7 +7,8 @@
 #   initramfs.sh KERNEL OUTPUT SCRIPT < list
 #
 # Lines of the list: "module NAME" (the kernel's; "NAME?" if it has it), "own FILE.ko", "program NAME or
-# PATH", "file SOURCE TARGET", "args STRING" (quoted for bash).
+# PATH", "late NAME or PATH" (goes with its libraries into OUTPUT.late, a tar), "file SOURCE TARGET",
+# "args STRING" (quoted for bash).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -59,7 +60,7 @@ for name in /usr/lib/x86_64-linux-gnu/libgcc_s.so.1 /lib/x86_64-linux-gnu/libgcc
 	[ -e "$name" ] && { cp -L "$name" "$top/usr/lib/"; break; }
 done
 
-wanted=()
+wanted=() late=()
 while read -r kind what target; do
 	case $kind in
 	module) wanted+=("$what")
@@ -71,6 +72,7 @@ while read -r kind what target; do
 		# busybox has a lesser one under the same name.
 		name=${what##*/}
 		[ ! -L "$top/usr/bin/$name" ] || [ ! -e "$top/usr/sbin/$name" ] || rm "$top/usr/bin/$name" ;;
+	late) late+=("$what") ;;
 	file) mkdir -p "$top${target%/*}"; cp -rL "$what" "$top$target"
 		case $what in *.so | *.so.*) add_libraries "$what" ;; esac ;;
 	args) printf '%s\n' "$what${target:+ $target}" > "$top/test/args" ;;
@@ -121,3 +123,8 @@ cp "$here/guest/"*.sh "$top/test/"
 cp "$script" "$top/test/script"
 chmod +x "$top/init"
 (cd "$top" && find . | cpio -o -H newc --quiet) > "$output"
+[ ${#late[@]} -gt 0 ] || exit 0
+files() { (cd "$top" && find . ! -type d | sort); }
+files > "$output.there"
+for name in "${late[@]}"; do add_program "$name"; done
+files | comm -13 "$output.there" - | tar -C "$top" -cf "$output.late" -T -

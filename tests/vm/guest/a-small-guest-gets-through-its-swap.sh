@@ -5,6 +5,7 @@
 . /test/functions.sh
 . /test/rswap.sh
 join_host
+unpack_late
 load_rswap ${4:+careless=1}
 infuse attach rswap0 --size "$(($(meminfo MemTotal) / 1024 + 32))M" --replicas 2 --deadline 30s --donor "tcp:10.0.2.2:$1" --donor "tcp:10.0.2.2:$2"
 swap_on rswap0

@@ -45,6 +45,14 @@ join_namespaces() {
 	ip -n "$1" link set lo up; ip -n "$2" link set lo up
 }
 
+# Programs that are not in this guest yet (run --late).
+unpack_late() {
+	modprobe -q virtio_pci || true
+	load virtio_blk
+	until_true 20 test -b /dev/vda
+	tar -xf /dev/vda -C /
+}
+
 # The wire between two guests (run --pair): 10.9.0.1 in the guest whose ROLE is 1, 10.9.0.2 in the other.
 # Returns when the other one answers.
 join_guests() {
