@@ -45,6 +45,21 @@ void area_count(struct inject_heap *h, uint32_t page, int written)
 		atomic_store_explicit(at, (uint8_t)now, memory_order_relaxed);
 }
 
+/*
+ * While several threads run, each page that is taken out unprotected interrupts the other cores, which costs more
+ * than a second fault: then only second faults speak against protecting, and each of them louder.
+ */
+void area_count_writable(struct inject_heap *h, uint32_t page, int written)
+{
+	if (!atomic_load_explicit(&h->crowded, memory_order_relaxed))
+		area_count(h, page, written);
+}
+
+void area_count_second(struct inject_heap *h, uint32_t page)
+{
+	area_count(h, page, atomic_load_explicit(&h->crowded, memory_order_relaxed) ? 64 : 24);
+}
+
 /* A local page whose bytes may go; *word is what it was. */
 static bool victim_claim(struct inject_heap *h, uint32_t page, uint32_t *word)
 {
@@ -238,7 +253,7 @@ static void round_settle(struct port *p, const struct round *v)
 		} else {
 			unsigned at = op->count++;
 
-			area_count(h, page, 6);
+			area_count_writable(h, page, 6);
 			op->page[at] = page;
 			op->frame[at] = (uint16_t)frame;
 			op->hash[at] = hash ? hash : ps_hash(frame_address(p, frame));

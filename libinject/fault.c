@@ -382,7 +382,10 @@ static int fetch_demand(struct inject_heap *h, struct port *p, struct fault *f, 
 	op->count = 1;
 	op->waiter = &w;
 	op->protect = !f->write && !area_is_written(h, f->page);
-	area_count(h, f->page, f->write ? 16 : -2);
+	if (f->write)
+		area_count_writable(h, f->page, 16);
+	else
+		area_count(h, f->page, -2);
 	op_fetch(p, op, now);
 	prefetch(p, PREFETCH_MISS, f, now);
 	make_room(p, f->page, now);
@@ -472,7 +475,7 @@ static int fault_mapped(struct inject_heap *h, struct port *p, const struct faul
 		page_become(h, f->page, PG_LOCAL, 0, 0);
 		if (word & PG_PROT) {
 			COUNT(p, faults_write, 1);
-			area_count(h, f->page, 24);
+			area_count_second(h, f->page);
 		}
 		r = 0;
 	}

@@ -315,6 +315,9 @@ bool out_forget(struct port *p, uint32_t page);
 /* Was much of the page's neighbourhood written of late? Then write-protecting does not pay. */
 bool area_is_written(const struct inject_heap *h, uint32_t page);
 void area_count(struct inject_heap *h, uint32_t page, int written);
+/* The same for a page that comes in writable or went so, and for one whose first write was a fault of its own. */
+void area_count_writable(struct inject_heap *h, uint32_t page, int written);
+void area_count_second(struct inject_heap *h, uint32_t page);
 
 struct fault {
 	uint32_t page;
