@@ -85,6 +85,20 @@ bool stream_has_room(const struct stream *s);
 void stream_finish(struct stream *s, uint64_t tag, int status, uint32_t wire);
 /* The connection is dead; poll says so after what is done. Returns err. */
 int stream_die(struct stream *s, int err);
+/* A slot's op is not in flight any more. */
+void stream_drop_slot(struct stream *s, uint32_t slot);
+/* Closes the descriptors that came along. */
+void stream_drop_fds(struct stream *s);
+/* Bytes, or the op's buffers from byte `at` on, behind the n pieces that s->iov has; returns how
+ * many it has now. */
+unsigned stream_add_iov(struct stream *s, unsigned n, void *base, size_t len);
+unsigned stream_add_segs(struct stream *s, unsigned n, const struct tp_op *op, size_t at);
+
+/* receive.c: the body of a good answer to op, pages too. */
+size_t stream_answer_bytes(const struct tp_op *op);
+/* One receive, and what follows from it. Bytes; -EAGAIN: there are none; another error: the
+ * connection is dead. */
+long stream_receive(struct stream *s);
 
 /*
  * encode.c: a request's header and the fixed part of its body, into STREAM_HEAD_BYTES. Returns
@@ -92,7 +106,8 @@ int stream_die(struct stream *s, int err);
  */
 size_t encode_request(unsigned char *to, const struct tp_op *op, uint64_t tag, uint64_t epoch,
 		      size_t *data);
-/* The body of a good answer to op on any transport; not of those that carry pages, keys or descriptors. */
+/* The body of a good answer to op on any transport; not of those that carry pages, keys or
+ * descriptors. */
 size_t encode_answer_bytes(const struct tp_op *op);
 /* A good answer's count tells again what was asked. */
 bool encode_count_fits(const struct tp_op *op, uint32_t count);
