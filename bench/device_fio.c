@@ -83,10 +83,12 @@ static int read_figures(const char *file, const char *job, struct device_figures
 		.iops = number(side, (const char *const[]){"iops", NULL}),
 		.mb_per_s = number(side, (const char *const[]){"bw_bytes", NULL}) / 1e6,
 		.mean_us = number(side, (const char *const[]){"lat_ns", "mean", NULL}) / 1e3,
-		.p50_us = number(side, (const char *const[]){"lat_ns", "percentile", "50.000000",
-							     NULL}) / 1e3,
-		.p99_us = number(side, (const char *const[]){"lat_ns", "percentile", "99.000000",
-							     NULL}) / 1e3,
+		.p50_us = number(side,
+				 (const char *const[]){"lat_ns", "percentile", "50.000000", NULL}) /
+			  1e3,
+		.p99_us = number(side,
+				 (const char *const[]){"lat_ns", "percentile", "99.000000", NULL}) /
+			  1e3,
 	};
 	if (number(one, (const char *const[]){"error", NULL}) != 0)
 		r = err_fail(-EIO, "fio %s: error %.0f", job,

@@ -31,9 +31,11 @@ static int random_warm(struct work *w)
 
 static int touch_share(struct work *w, unsigned t)
 {
-	/* Stretches of samples, as neighbours would share cache lines; the first ones are longer by one. */
+	/* Stretches of samples, as neighbours would share cache lines; the first ones are longer by
+	 * one. */
 	uint64_t longer = w->done_pages % w->threads;
-	uint32_t *sample = w->sample_ns + w->done_pages / w->threads * t + (t < longer ? t : longer);
+	uint32_t *sample =
+		w->sample_ns + w->done_pages / w->threads * t + (t < longer ? t : longer);
 	uint64_t then = clock_ns();
 
 	/* Taken in turns: threads with halves of it could meet on the same pages. */

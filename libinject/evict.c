@@ -46,8 +46,9 @@ void area_count(struct inject_heap *h, uint32_t page, int written)
 }
 
 /*
- * While several threads run, each page that is taken out unprotected interrupts the other cores, which costs more
- * than a second fault: then only second faults speak against protecting, and each of them louder.
+ * While several threads run, each page that is taken out unprotected interrupts the other cores,
+ * which costs more than a second fault: then only second faults speak against protecting, and each
+ * of them louder.
  */
 void area_count_writable(struct inject_heap *h, uint32_t page, int written)
 {

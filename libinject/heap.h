@@ -149,9 +149,6 @@ struct port {
 	struct counters count;
 };
 
-/* What all cores write to has cache lines of its own: beside it lies what each fault reads. */
-#define LINE _Alignas(64)
-
 /* --- the local cache, in pages --- */
 
 struct cache {
@@ -212,19 +209,20 @@ struct inject_heap {
 	struct ps_volume *volume;
 	uint32_t slab_pages;
 	struct port *port[MAX_PORTS];
-	LINE struct cache cache;
-	LINE struct residency res;
-	LINE struct ranges ranges;
-	LINE struct lock prefetch_lock;
+	/* All cores write to these: not in one cache line with what each fault reads. */
+	_Alignas(64) struct cache cache;
+	_Alignas(64) struct residency res;
+	_Alignas(64) struct ranges ranges;
+	_Alignas(64) struct lock prefetch_lock;
 	struct prefetch prefetch;
 
 	/* requests: see request.c */
-	LINE struct lock control;
+	_Alignas(64) struct lock control;
 	struct request request;
 	unsigned char *control_page;
 
 	/* handlers */
-	LINE _Atomic uint32_t handlers_up; /* futex: START_FAILED or how many run */
+	_Alignas(64) _Atomic uint32_t handlers_up; /* futex: START_FAILED or how many run */
 	_Atomic bool stopping;
 	_Atomic bool stopped; /* nobody touches the control page any more */
 	bool child;
@@ -315,7 +313,8 @@ bool out_forget(struct port *p, uint32_t page);
 /* Was much of the page's neighbourhood written of late? Then write-protecting does not pay. */
 bool area_is_written(const struct inject_heap *h, uint32_t page);
 void area_count(struct inject_heap *h, uint32_t page, int written);
-/* The same for a page that comes in writable or went so, and for one whose first write was a fault of its own. */
+/* The same for a page that comes in writable or went so, and for one whose first write was a fault
+ * of its own. */
 void area_count_writable(struct inject_heap *h, uint32_t page, int written);
 void area_count_second(struct inject_heap *h, uint32_t page);
 

@@ -35,7 +35,8 @@ static inline void page_flag(struct inject_heap *h, uint32_t page, uint32_t set,
 		atomic_fetch_and(&h->word[page], ~clear);
 }
 
-/* A thread faults. true: it is the first one besides another. Looks before it writes: each fault calls it. */
+/* A thread faults. true: it is the first one besides another. Looks before it writes: each fault
+ * calls it. */
 static inline bool crowd_join(struct inject_heap *h, uint32_t thread)
 {
 	uint32_t first = atomic_load_explicit(&h->first_thread, memory_order_relaxed);
@@ -44,7 +45,8 @@ static inline bool crowd_join(struct inject_heap *h, uint32_t thread)
 		return false;
 	if (!first && atomic_compare_exchange_strong(&h->first_thread, &first, thread))
 		return false;
-	return first != thread && !atomic_exchange_explicit(&h->crowded, true, memory_order_relaxed);
+	return first != thread &&
+	       !atomic_exchange_explicit(&h->crowded, true, memory_order_relaxed);
 }
 
 #endif

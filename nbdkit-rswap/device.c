@@ -212,7 +212,8 @@ static uint64_t step(uint64_t len, uint64_t at)
 	return len < most ? len / PAGE * PAGE : most;
 }
 
-static int transfer(struct device *d, enum ps_kind kind, unsigned char *p, uint64_t len, uint64_t at)
+static int transfer(struct device *d, enum ps_kind kind, unsigned char *p, uint64_t len,
+		    uint64_t at)
 {
 	struct range range;
 	int r = 0;

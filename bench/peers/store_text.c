@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * redis (RESP) and memcached (its text protocol), one thread each, over loopback TCP: a line or two, then
- * the value. What differs is how the server is started, and the words.
+ * redis (RESP) and memcached (its text protocol), one thread each, over loopback TCP: a line or
+ * two, then the value. What differs is how the server is started, and the words.
  */
 #include "bench/peers/peers.h"
 #include "common/error.h"

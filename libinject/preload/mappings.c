@@ -268,7 +268,7 @@ EXPORT void *mremap(void *p, size_t old_bytes, size_t new_bytes, int flags, ...)
 					flags, SYS_PTR(to)));
 }
 
-/* Whether n bytes of whole pages are allocated of a heap (1) or the kernel's (0), or neither. */
+/* Of n bytes of whole pages: 1: allocated of the heap; 0: the kernel's; -ENOMEM: neither. */
 static int heap_has(const void *p, size_t n)
 {
 	switch (n ? where_is(p, n) : OUTSIDE) {
